@@ -1,0 +1,1 @@
+"""Rules, the engine that runs them on device time, and telling people. Incidents become tickets in `storage`."""

@@ -1,0 +1,143 @@
+"""The engine at work: a sink for batches, a clock that moves silent devices on, and a memory that survives kill -9.
+
+Changes are written in one transaction before the batch counts as accepted. A transaction that failed is tried again
+with the same changes: the engine never decides twice.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from alerts.engine import Engine
+from alerts.rules import Rule
+from core.clock import Clock
+from core.errors import StoreUnavailable
+from core.incident import Change, RuleState
+from core.reading import Batch
+from storage.incidents import Incidents
+from storage.registry import Registry
+from storage.series import SeriesStore
+
+TICK_S: Final = 0.2
+REGISTER_REFRESH_S: Final = 30.0
+
+_log = structlog.get_logger()
+
+
+class AlertDesk:
+    """Owns the engine. `accept`, `listening` and the ticking thread may meet: a lock lets one in at a time."""
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        *,
+        incidents: Incidents,
+        registry: Registry,
+        series: SeriesStore,
+        now: Clock,
+        told: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`told` is called after changes were written, so that notifications need not wait for their next look."""
+        self._incidents = incidents
+        self._registry = registry
+        self._now = now
+        self._told = told
+        self._lock = threading.Lock()
+        self._unsaved: list[Change] = []
+        self._known: dict[str, str] = {}
+        """Kind by device id."""
+        self._engine = Engine(rules, now=now())
+        self._refresh_register()
+        self._restore(series)
+
+    def accept(self, batch: Batch) -> None:
+        """Judges a batch. Returns when everything that follows from it is durable."""
+        with self._lock:
+            strangers = {item.device_id: item.kind for item in batch.items if item.device_id not in self._known}
+            if strangers:
+                self._registry.heard(strangers.items(), now=self._now())
+                self._known |= strangers
+            self._unsaved += self._engine.observe(batch)
+            self._save()
+
+    def listening(self, connected: bool) -> None:
+        """The connection to the broker came or went."""
+        with self._lock:
+            self._engine.listening(connected, now=self._now())
+
+    def tick(self) -> None:
+        """Moves time on for devices that say nothing."""
+        with self._lock:
+            self._unsaved += self._engine.advance(self._now())
+            self._save()
+
+    def run(self, stop: threading.Event) -> None:
+        """Ticks until told to stop. A database that does not answer is asked again at the next tick."""
+        refreshed = time.monotonic()
+        while not stop.wait(TICK_S):
+            try:
+                self.tick()
+                if time.monotonic() - refreshed > REGISTER_REFRESH_S:
+                    refreshed = time.monotonic()
+                    with self._lock:
+                        self._refresh_register()
+            except StoreUnavailable as error:
+                _log.error("alerts wait for the records database", error=str(error))
+
+    def kind_of(self, device_id: str) -> str | None:
+        """The kind a device is known as; None for a stranger."""
+        return self._known.get(device_id)
+
+    @property
+    def late_samples(self) -> int:
+        return self._engine.late_samples
+
+    def _save(self) -> None:
+        if not self._unsaved:
+            return
+        self._incidents.apply(self._unsaved, now=self._now())
+        for change in self._unsaved:
+            if change.effect != "none":
+                _log.info(
+                    f"incident {change.effect}",
+                    device=change.state.device_id,
+                    part=change.state.part,
+                    rule=change.state.rule_id,
+                    severity=str(change.finding.severity),
+                )
+        announced = any(change.effect != "none" for change in self._unsaved)
+        self._unsaved = []
+        if announced:
+            self._told()
+
+    def _refresh_register(self) -> None:
+        for device in self._registry.devices():
+            self._engine.know_device(device.id, device.kind, device.statics, now=self._now())
+            self._known[device.id] = device.kind
+
+    def _restore(self, series: SeriesStore) -> None:
+        """Takes up where the last process stopped, however it stopped."""
+        now = self._now()
+        for (device_id, part), found in series.last_values().items():
+            if device_id in self._known:
+                values = {name: (last.value, last.ts) for name, last in found.values.items()}
+                self._engine.restore_values(device_id, part, values, ts=found.ts, rx=found.rx, now=now)
+        for event in series.standing_events():
+            self._engine.restore_event(event)
+        for row in self._incidents.rule_states():
+            self._engine.restore_state(
+                RuleState(
+                    row["device_id"],
+                    row["part"],
+                    row["rule_id"],
+                    row["state"],
+                    row["since_device_ms"],
+                    row["changed_device_ms"],
+                    tuple(row["event_ids"]),
+                )
+            )

@@ -1,0 +1,458 @@
+"""The rule engine: readings, events and time in, changes out. Pure: no clock, no database, no thread of its own.
+
+It runs on device time. Each part of a device has a watermark, its newest accepted `ts`; older samples are history.
+`for` is over at the first instant >= start + for: when a sample passes that instant, or by `advance` when none comes.
+A false sample resets a pending rule; a missing or unknown one does not.
+
+Two clocks meet in here. Silent devices are moved on by the wall clock (`advance`); what then fires is stamped with the
+device's time all the same, so that live, backlog and replay give the same incidents.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from alerts.rules import Rule
+from core.incident import Change, RuleState
+from core.kinds import KINDS, all_fields
+from core.reading import Batch, Event, Reading, Value
+
+TIMER_GRACE_MS: Final = 1_000
+"""A timer waits this long on the wall for samples that are on their way and could still reset the rule."""
+
+START_GRACE_MS: Final = 5_000
+"""After a start, timers first let the broker deliver what queued up while we were away."""
+
+LAG_WINDOW_MS: Final = 600_000
+
+KEPT_EVENT_IDS: Final = 16
+
+
+@dataclass(slots=True)
+class _Part:
+    """One part of a device: values and where each of its rules stands."""
+
+    watermark: int = 0
+    offset: int = 0
+    """Receive time minus device time of the newest sample, ms: leads from a device's time to the wall clock."""
+    values: dict[str, tuple[Value, int]] = field(default_factory=dict)
+    active: dict[str, int] = field(default_factory=dict)
+    """Faults raised and not cleared, with the device time they were raised at."""
+    rules: dict[str, RuleState] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Lag:
+    """How far a device's clock runs behind ours, ms: the least delay of its recent messages.
+
+    A live device with a slow clock is always equally late; a backlog is much later than what came before it. The
+    window moves on by messages, so an outage does not forget how the device's clock stood before it.
+    """
+
+    window_start: int = 0
+    before: int | None = None
+    now: int | None = None
+
+    def take(self, ts: int, rx: int) -> None:
+        if self.now is None or rx - self.window_start > LAG_WINDOW_MS:
+            self.before, self.now, self.window_start = self.now, rx - ts, rx
+        else:
+            self.now = min(self.now, rx - ts)
+
+    @property
+    def ms(self) -> int:
+        known = [lag for lag in (self.before, self.now) if lag is not None]
+        return min(known, default=0)
+
+
+@dataclass(slots=True)
+class _Device:
+    """What all parts of a device share."""
+
+    kind: str
+    statics: Mapping[str, Value] = field(default_factory=dict)
+    last_rx: int | None = None
+    last_ts: int = 0
+    lag: _Lag = field(default_factory=_Lag)
+    parts: dict[str, _Part] = field(default_factory=dict)
+
+
+class _Scope(NamedTuple):
+    """A condition's view of one part at one instant: its own fields first, then those of the device itself."""
+
+    device: _Device
+    part: _Part
+    now: int
+
+    def field(self, name: str) -> Value | None:
+        held = self.part.values.get(name)
+        if held is None:
+            held = self.device.parts[""].values.get(name)
+        if held is None:
+            return None
+        value, ts = held
+        spec = all_fields(self.device.kind).get(name)
+        return None if spec and self.now - ts > spec.stale_ms else value
+
+    def static(self, name: str) -> Value | None:
+        return self.device.statics.get(name)
+
+    def active(self, fault: str) -> bool:
+        return fault in self.part.active
+
+
+class Engine:
+    """State of all devices under one set of rules. Not thread-safe: its owner locks."""
+
+    def __init__(self, rules: Iterable[Rule], *, now: int) -> None:
+        self._rules = {rule.id: rule for rule in rules}
+        self._conditions = {
+            (kind, part): [r for r in self._rules.values() if r.kind == kind and r.part == part and _samples(r)]
+            for kind in KINDS
+            for part in ("device", "port")
+        }
+        self._judged_fields = {
+            kind: frozenset({"service_mode"}.union(*(_watched(r) for r in self._rules.values() if r.kind == kind)))
+            for kind in KINDS
+        }
+        self._by_fault: dict[str, list[Rule]] = {}
+        for rule in self._rules.values():
+            for fault in rule.events:
+                self._by_fault.setdefault(fault, []).append(rule)
+        self._silence = {kind: [r for r in self._rules.values() if r.kind == kind and r.silence_ms] for kind in KINDS}
+        self._devices: dict[str, _Device] = {}
+        self._timers: list[tuple[int, str, str, str]] = []
+        """(wall time, device, part, rule): a heap. An entry that no longer fits its rule's state is skipped."""
+        self._started = now
+        self._listening_since: int | None = None
+        self.late_samples = 0
+        """Samples older than their part's watermark: stored, not judged."""
+
+    # --- what the owner tells ------------------------------------------------------------------------------------
+
+    def know_device(self, device_id: str, kind: str, statics: Mapping[str, Value], *, now: int) -> None:
+        """A device of the register, with its fixed facts. Its silence counts from now if it never speaks."""
+        device = self._device(device_id, kind, now)
+        device.statics = statics
+
+    def restore_values(
+        self,
+        device_id: str,
+        part: str,
+        values: Mapping[str, tuple[Value, int]],
+        *,
+        ts: int,
+        rx: int | None,
+        now: int,
+    ) -> None:
+        """What the series store remembers of a known device's part."""
+        device = self._devices[device_id]
+        held = device.parts.setdefault(part, _Part())
+        judged = self._judged_fields[device.kind]
+        held.values.update((name, value) for name, value in values.items() if name in judged)
+        held.watermark = max(held.watermark, ts)
+        if rx is not None:
+            held.offset = rx - ts
+            device.last_rx = max(device.last_rx or 0, rx)
+            device.last_ts = max(device.last_ts, ts)
+            device.lag.take(ts, rx)
+
+    def restore_event(self, event: Event) -> None:
+        """A raised event that still stands."""
+        if event.fault and event.device_id in self._devices:
+            part = self._devices[event.device_id].parts.setdefault(event.part, _Part())
+            part.active[event.fault] = event.ts
+
+    def restore_state(self, state: RuleState) -> None:
+        """A row that was saved before. Rows of rules or devices that are gone are left alone."""
+        rule, device = self._rules.get(state.rule_id), self._devices.get(state.device_id)
+        if rule is None or device is None:
+            return
+        part = device.parts.setdefault(state.part, _Part())
+        part.rules[state.rule_id] = state
+        part.watermark = max(part.watermark, state.changed)
+        if state.state == "pending":
+            due = max(state.since + rule.for_ms + part.offset + TIMER_GRACE_MS, self._started + START_GRACE_MS)
+            self._set_timer(due, state)
+
+    def listening(self, connected: bool, *, now: int) -> None:
+        """Whether messages can reach us. Nobody is called silent for a time in which we could not hear."""
+        self._listening_since = now if connected else None
+
+    # --- what devices say ----------------------------------------------------------------------------------------
+
+    def observe(self, batch: Batch) -> list[Change]:
+        """The changes that these readings and events cause, in the order in which they arrived."""
+        changes: list[Change] = []
+        for item in batch.items:
+            device = self._device(item.device_id, item.kind, item.rx)
+            if not item.retained:
+                device.last_rx = max(device.last_rx or 0, item.rx)
+                device.last_ts = max(device.last_ts, item.ts)
+                device.lag.take(item.ts, item.rx)
+                self._heard(device, item, changes)
+            part = device.parts.setdefault(item.part, _Part())
+            if isinstance(item, Event):
+                self._event(device, part, item, changes)
+            else:
+                self._reading(device, part, item, changes)
+        return changes
+
+    def advance(self, now: int) -> list[Change]:
+        """Moves silent devices on to the wall time `now` (Unix ms)."""
+        changes: list[Change] = []
+        while self._timers and self._timers[0][0] <= now:
+            _, device_id, part_name, rule_id = heapq.heappop(self._timers)
+            rule, device = self._rules[rule_id], self._devices[device_id]
+            part = device.parts[part_name]
+            if rule.silence_ms is not None:
+                self._check_silence(device_id, device, rule, now, changes)
+            elif (state := part.rules.get(rule_id)) and state.state == "pending":
+                due = state.since + rule.for_ms
+                if due + part.offset + TIMER_GRACE_MS <= now:
+                    self._fire(device, part, rule, state, due, now, changes)
+                else:
+                    self._set_timer(due + part.offset + TIMER_GRACE_MS, state)
+        return changes
+
+    def firing(self) -> list[RuleState]:
+        """All rules that fire now, for tests and the curious."""
+        return [
+            state
+            for device in self._devices.values()
+            for part in device.parts.values()
+            for state in part.rules.values()
+            if state.state == "firing"
+        ]
+
+    # --- one sample, one event -----------------------------------------------------------------------------------
+
+    def _reading(self, device: _Device, part: _Part, reading: Reading, changes: list[Change]) -> None:
+        if reading.ts < part.watermark:
+            self.late_samples += 1
+            return
+        self._fire_due(reading.device_id, device, part, reading.ts, reading.rx, changes)
+        part.watermark = reading.ts
+        part.offset = reading.rx - reading.ts
+        judged = self._judged_fields[device.kind]
+        part.values.update((name, (value, reading.ts)) for name, value in reading.fields.items() if name in judged)
+        self._judge(device, part, reading.device_id, reading.part, reading.fields.keys(), reading, changes)
+        if not reading.part and len(device.parts) > 1:
+            for name, other in device.parts.items():  # rules of ports may look at fields of the pile
+                if name:
+                    self._judge(device, other, reading.device_id, name, reading.fields.keys(), reading, changes)
+
+    def _judge(
+        self,
+        device: _Device,
+        part: _Part,
+        device_id: str,
+        part_name: str,
+        fields: Iterable[str],
+        item: Reading | Event,
+        changes: list[Change],
+    ) -> None:
+        """Evaluates the rules that look at one of these fields."""
+        given = frozenset(fields)
+        scope = _Scope(device, part, item.ts)
+        for rule in self._conditions[device.kind, "port" if part_name else "device"]:
+            if given.isdisjoint(_watched(rule)):
+                continue
+            state = part.rules.get(rule.id)
+            if state is not None and state.state == "firing":
+                if _is_over(rule, scope):
+                    self._to_idle(device, part, rule, state, item.ts, changes)
+                continue
+            assert rule.when is not None
+            true = rule.when.evaluate(scope)
+            if true and _muted(rule, scope):
+                true = False
+            if true and (state is None or state.state == "idle"):
+                self._start(device, part, rule, device_id, part_name, item, changes)
+            elif true is False and state is not None and state.state == "pending":
+                self._to_idle(device, part, rule, state, item.ts, changes)
+
+    def _start(
+        self,
+        device: _Device,
+        part: _Part,
+        rule: Rule,
+        device_id: str,
+        part_name: str,
+        item: Reading | Event,
+        changes: list[Change],
+    ) -> None:
+        state = RuleState(device_id, part_name, rule.id, "pending", item.ts, item.ts)
+        if rule.for_ms == 0:
+            self._fire(device, part, rule, state, item.ts, item.rx, changes)
+            return
+        part.rules[rule.id] = state
+        changes.append(Change(rule.finding, state, "none", item.ts))
+        self._set_timer(item.rx + rule.for_ms + TIMER_GRACE_MS, state)
+
+    def _event(self, device: _Device, part: _Part, event: Event, changes: list[Change]) -> None:
+        if event.fault is None:
+            return
+        if event.raised:
+            part.active.setdefault(event.fault, event.ts)
+        elif part.active.get(event.fault, event.ts + 1) <= event.ts:
+            del part.active[event.fault]
+        scope = _Scope(device, part, event.ts)
+        for rule in self._by_fault.get(event.fault, ()):
+            self._event_rule(device, part, rule, event, scope, changes)
+        self._judge_fault(device, part, event, changes)
+
+    def _event_rule(
+        self, device: _Device, part: _Part, rule: Rule, event: Event, scope: _Scope, changes: list[Change]
+    ) -> None:
+        state = part.rules.get(rule.id)
+        if state is not None and (event.id in state.event_ids or event.ts < state.changed):
+            return  # a repeat, or older than what we know
+        event_ids = ((*state.event_ids, event.id) if state else (event.id,))[-KEPT_EVENT_IDS:]
+        if event.raised:
+            if _muted(rule, scope) or (rule.when is not None and not rule.when.evaluate(scope)):
+                return
+            since = state.since if state and state.state == "firing" else event.ts
+            fresh = RuleState(event.device_id, event.part, rule.id, "firing", since, event.ts, event_ids)
+            self._fire(device, part, rule, fresh, event.ts, event.rx, changes, event=event)
+        elif state is not None and state.state == "firing":
+            self._to_idle(device, part, rule, state._replace(event_ids=event_ids), event.ts, changes)
+
+    def _judge_fault(self, device: _Device, part: _Part, event: Event, changes: list[Change]) -> None:
+        """Conditions that ask `active(...)` for this fault look again."""
+        watching = [
+            rule
+            for rule in self._conditions[device.kind, "port" if event.part else "device"]
+            if event.fault in _watched_faults(rule)
+        ]
+        if watching:
+            fields = frozenset().union(*(_watched(rule) for rule in watching))
+            self._judge(device, part, event.device_id, event.part, fields, event, changes)
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def _fire_due(self, device_id: str, device: _Device, part: _Part, ts: int, rx: int, changes: list[Change]) -> None:
+        """Rules whose `for` is over at `ts`, before the sample of that instant is looked at."""
+        for state in [state for state in part.rules.values() if state.state == "pending"]:
+            rule = self._rules[state.rule_id]
+            if state.since + rule.for_ms <= ts:
+                self._fire(device, part, rule, state, state.since + rule.for_ms, rx, changes)
+
+    def _heard(self, device: _Device, item: Reading | Event, changes: list[Change]) -> None:
+        """A sign of life ends silence."""
+        part = device.parts[""]
+        for rule in self._silence[device.kind]:
+            state = part.rules.get(rule.id)
+            if state is not None and state.state == "firing":
+                self._to_idle(device, part, rule, state, max(item.ts, state.since), changes)
+                self._set_silence_timer(item.device_id, rule, item.rx)
+
+    def _check_silence(self, device_id: str, device: _Device, rule: Rule, now: int, changes: list[Change]) -> None:
+        part = device.parts[""]
+        state = part.rules.get(rule.id)
+        if state is not None and state.state == "firing":
+            return
+        assert rule.silence_ms is not None
+        if self._listening_since is None:
+            self._set_silence_timer(device_id, rule, now)
+            return
+        heard = max(device.last_rx or 0, self._listening_since)
+        if heard + rule.silence_ms > now:
+            self._set_silence_timer(device_id, rule, heard)
+            return
+        at = (device.last_ts or heard) + rule.silence_ms
+        fresh = RuleState(device_id, "", rule.id, "firing", at, at)
+        self._fire(device, part, rule, fresh, at, now, changes)
+
+    def _set_silence_timer(self, device_id: str, rule: Rule, heard: int) -> None:
+        assert rule.silence_ms is not None
+        heapq.heappush(self._timers, (heard + rule.silence_ms, device_id, "", rule.id))
+
+    def _set_timer(self, due: int, state: RuleState) -> None:
+        heapq.heappush(self._timers, (due, state.device_id, state.part, state.rule_id))
+
+    # --- changes ---------------------------------------------------------------------------------------------------
+
+    def _fire(
+        self,
+        device: _Device,
+        part: _Part,
+        rule: Rule,
+        state: RuleState,
+        at: int,
+        rx: int,
+        changes: list[Change],
+        event: Event | None = None,
+    ) -> None:
+        fired = state._replace(state="firing", changed=at)
+        part.rules[rule.id] = fired
+        late = rule.silence_ms is None and rx - device.lag.ms - at > rule.deadline_ms
+        changes.append(Change(rule.finding, fired, "raise", at, late, _evidence(device, part, rule, fired, at, event)))
+
+    def _to_idle(
+        self, device: _Device, part: _Part, rule: Rule, state: RuleState, ts: int, changes: list[Change]
+    ) -> None:
+        was_firing = state.state == "firing"
+        idle = state._replace(state="idle", since=ts, changed=ts)
+        part.rules[rule.id] = idle
+        still = was_firing and any(
+            other.state == "firing" and self._rules[other.rule_id].finding.group == rule.finding.group
+            for other in part.rules.values()
+        )
+        changes.append(Change(rule.finding, idle, "clear" if was_firing and not still else "none", ts))
+
+    def _device(self, device_id: str, kind: str, now: int) -> _Device:
+        device = self._devices.get(device_id)
+        if device is None:
+            device = self._devices[device_id] = _Device(kind, parts={"": _Part()})
+            for rule in self._silence[kind]:
+                self._set_silence_timer(device_id, rule, now)
+        return device
+
+
+def _samples(rule: Rule) -> bool:
+    """Whether a rule is judged on samples (and not on events or silence)."""
+    return rule.when is not None and not rule.events
+
+
+def _watched(rule: Rule) -> frozenset[str]:
+    """Fields whose new values can change what the rule says."""
+    return frozenset().union(*(condition.fields for condition in (rule.when, rule.clear) if condition))
+
+
+def _watched_faults(rule: Rule) -> frozenset[str]:
+    return frozenset().union(*(condition.faults for condition in (rule.when, rule.clear) if condition))
+
+
+def _is_over(rule: Rule, scope: _Scope) -> bool:
+    """A firing rule ends by its own `clear`, else when its condition is false. Unknown changes nothing."""
+    if rule.clear is not None:
+        return rule.clear.evaluate(scope) is True
+    return rule.when is not None and rule.when.evaluate(scope) is False
+
+
+def _muted(rule: Rule, scope: _Scope) -> bool:
+    return bool(rule.mute_in) and scope.field("service_mode") in rule.mute_in
+
+
+def _evidence(
+    device: _Device, part: _Part, rule: Rule, state: RuleState, at: int, event: Event | None
+) -> dict[str, Any]:
+    """Why the rule fired: its text, since when, and the values it saw with their device times."""
+    names: Sequence[str] = sorted(rule.when.fields) if rule.when else ()
+    seen: dict[str, Any] = {}
+    for name in names:
+        held = part.values.get(name) or device.parts[""].values.get(name)
+        if held is not None:
+            seen[name] = {"value": held[0], "ts": held[1]}
+    evidence: dict[str, Any] = {"rule": rule.id, "since": state.since, "at": at, "values": seen}
+    if rule.when:
+        evidence["when"] = rule.when.text
+    if event is not None:
+        evidence["event"] = {"id": event.id, "code": event.code, "table": event.table, "fault": event.fault}
+    if rule.silence_ms is not None:
+        evidence["silent_for_ms"] = rule.silence_ms
+    return evidence

@@ -1,0 +1,71 @@
+"""How a field of the wire contract is declared: type, unit, range, two names, and how long its value can be trusted."""
+
+from __future__ import annotations
+
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Final, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+STALE_MS: Final = 600_000
+"""After ten minutes without a new value a field is unknown, unless it says otherwise (DESIGN, wire contract)."""
+
+
+class Wire(BaseModel):
+    """Base of all payload models: strict types, no NaN, unknown extra fields are kept."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False, strict=True, frozen=True)
+
+
+class FieldSpec(NamedTuple):
+    """A field as rules, stores and pages see it."""
+
+    name: str
+    type: type
+    unit: str
+    zh: str
+    en: str
+    choices: tuple[str, ...]
+    stale_ms: int
+
+
+def field(
+    zh: str,
+    en: str,
+    *,
+    unit: str = "",
+    ge: float | None = None,
+    le: float | None = None,
+    max_length: int | None = None,
+    stale_ms: int = STALE_MS,
+) -> Any:
+    """An optional field of a payload model. Ranges are what is physically possible, not what is healthy."""
+    extra: JsonDict = {"x-zh": zh, "x-unit": unit, "x-stale-ms": stale_ms}
+    return Field(default=None, title=en, ge=ge, le=le, max_length=max_length, json_schema_extra=extra)
+
+
+@cache
+def specs(model: type[Wire]) -> dict[str, FieldSpec]:
+    """Every field of a model that was declared with `field`, by name, in order of declaration."""
+    found = {}
+    for name, info in model.model_fields.items():
+        extra = info.json_schema_extra
+        if not isinstance(extra, dict) or "x-zh" not in extra:
+            continue
+        python_type, choices = _plain_type(info.annotation)
+        stale_ms = int(str(extra["x-stale-ms"]))
+        found[name] = FieldSpec(
+            name, python_type, str(extra["x-unit"]), str(extra["x-zh"]), info.title or name, choices, stale_ms
+        )
+    return found
+
+
+def _plain_type(annotation: Any) -> tuple[type, tuple[str, ...]]:
+    """The one type behind `T | None`; literals are text with choices."""
+    if get_origin(annotation) in (Union, UnionType):
+        (annotation,) = (arg for arg in get_args(annotation) if arg is not NoneType)
+    if get_origin(annotation) is Literal:
+        return str, get_args(annotation)
+    return annotation, ()

@@ -1,0 +1,57 @@
+"""A paho client made from our settings, not yet connected: the one place that knows addresses, TLS and credentials.
+
+Ingest, simulators, notifications and live pages each connect their own and own its life.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from core.settings import Mqtt
+
+KEEPALIVE_S = 60
+QUICK_RETRY_S, SLOW_RETRY_S = 1, 30
+
+
+class Broker(NamedTuple):
+    """Where to connect."""
+
+    host: str
+    port: int
+
+
+def broker(settings: Mqtt) -> Broker:
+    """Host and port behind `mqtt.url`."""
+    parts = urlsplit(settings.url)
+    return Broker(parts.hostname or "", parts.port or (8883 if parts.scheme == "mqtts" else 1883))
+
+
+def client(
+    settings: Mqtt,
+    client_id: str = "",
+    *,
+    clean_session: bool = True,
+    manual_ack: bool = False,
+    reconnect: bool = True,
+) -> paho.Client:
+    """An unconnected MQTT 3.1.1 client (the version that Mosquitto, NATS, EMQX and rumqttd all speak)."""
+    parts = urlsplit(settings.url)
+    made = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=client_id,
+        clean_session=clean_session,
+        protocol=paho.MQTTv311,
+        manual_ack=manual_ack,
+        reconnect_on_failure=reconnect,
+    )
+    made.reconnect_delay_set(QUICK_RETRY_S, SLOW_RETRY_S)
+    if parts.username:
+        made.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
+    if parts.scheme == "mqtts":
+        made.tls_set_context(ssl.create_default_context(cafile=settings.ca_file))
+    return made

@@ -1,0 +1,205 @@
+"""MQTT bytes to readings and back. Pure: the same topic, bytes and receive time always give the same answer.
+
+Everything is validated here, once. Behind `decode` every value has the type and range that the contract promises.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from core import clock, faults, topics
+from core.errors import BadPayload, Fault
+from core.fields import Wire, specs
+from core.kinds import KINDS, Kind
+from core.kinds.status import EventPayload, Status
+from core.reading import Event, Message, Reading, Value
+from core.topics import Address
+
+MAX_PAYLOAD_BYTES: Final = 65_536
+MAX_SNAPSHOTS: Final = 1_000
+MAX_EXTRA_FIELDS: Final = 64
+"""Unknown fields kept of one snapshot part; further ones are only counted."""
+MAX_NAME: Final = 64
+MAX_TEXT: Final = 1_024
+MAX_FAULTS_TOLD: Final = 10
+
+
+def decode(topic: str, payload: bytes, rx: int, *, retained: bool = False) -> Message:
+    """One MQTT message as readings and events.
+
+    `rx` is the receive time in Unix ms. It also stands in for a device time that cannot be believed (before 2020 or
+    more than 5 minutes ahead); such readings say `clock_ok=False`. Raises BadPayload with every fault found.
+    """
+    address = topics.parse(topic)
+    kind = KINDS.get(address.kind)
+    if kind is None:
+        raise BadPayload.one(f"unknown kind '{address.kind}'; known: {', '.join(KINDS)}", "topic.kind")
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise BadPayload.one(f"{len(payload)} bytes; a payload has at most {MAX_PAYLOAD_BYTES}")
+    if address.channel == "event":
+        return _event(address, _parse(_adapter(EventPayload), payload), rx, retained)
+    if address.channel == "status":
+        snapshots: Sequence[Any] = (_parse(_adapter(Status), payload),)
+    elif payload.lstrip()[:1] == b"[":
+        snapshots = _parse(_list_adapter(kind.telemetry), payload)
+    else:
+        snapshots = (_parse(_adapter(kind.telemetry), payload),)
+    return _telemetry(address, kind, snapshots, rx, retained)
+
+
+def encode(payload: Wire | Sequence[Wire]) -> bytes:
+    """A payload model (or a backlog of them) as the bytes of the wire contract."""
+    if isinstance(payload, Wire):
+        return payload.model_dump_json(exclude_none=True).encode()
+    return b"[" + b",".join(encode(one) for one in payload) + b"]"
+
+
+class _Extras(NamedTuple):
+    """Unknown fields met so far in one message."""
+
+    names: set[str]
+    faults: list[Fault]
+
+
+def _telemetry(address: Address, kind: Kind, snapshots: Sequence[Any], rx: int, retained: bool) -> Message:
+    readings: list[Reading] = []
+    extras = _Extras(set(), [])
+    device_id = address.device_id
+    clock_ok = True
+    for index, snapshot in enumerate(snapshots):
+        where = f"[{index}]." if len(snapshots) > 1 else ""
+        believed = clock.believable(snapshot.ts, rx)
+        clock_ok = clock_ok and believed
+        # A backlog without a clock still keeps its order: one millisecond apart, the last one now.
+        ts = snapshot.ts if believed else rx - (len(snapshots) - 1 - index)
+        for part, model, part_where in _parts(snapshot, where, extras.faults):
+            values = _values(model, part_where, extras)
+            if values or not part:
+                readings.append(Reading(device_id, kind.name, part, ts, rx, snapshot.seq, values, believed, retained))
+    if extras.faults:
+        raise BadPayload(extras.faults[:MAX_FAULTS_TOLD])
+    has_seq = all(snapshot.seq is not None for snapshot in snapshots)
+    readings.sort(key=lambda reading: reading.ts)  # a backlog may come newest first
+    return Message(device_id, kind.name, tuple(readings), (), frozenset(extras.names), clock_ok, has_seq)
+
+
+def _parts(snapshot: Any, where: str, found: list[Fault]) -> Iterable[tuple[str, Wire, str]]:
+    """The snapshot itself and each of its parts, with the part's name and its place in the payload."""
+    yield "", snapshot, where
+    seen: set[int] = set()
+    for index, port in enumerate(getattr(snapshot, "ports", ())):
+        part_where = f"{where}ports[{index}]."
+        if port.port in seen:
+            found.append(Fault(f"{part_where}port", f"port {port.port} stands twice in one snapshot"))
+        seen.add(port.port)
+        yield str(port.port), port, part_where
+
+
+def _values(model: Wire, where: str, extras: _Extras) -> dict[str, Value]:
+    """The fields that were sent, known ones first. Faulty unknown values are added to `extras.faults`."""
+    given = model.__dict__
+    values = {name: given[name] for name in specs(type(model)) if given[name] is not None}
+    unknown = model.__pydantic_extra__
+    if unknown:
+        extras.names.update(name[:MAX_NAME] for name in unknown)
+        kept = 0
+        for name, raw in unknown.items():
+            if raw is None or len(name) > MAX_NAME or not name.isprintable():
+                continue
+            if kept == MAX_EXTRA_FIELDS:
+                break
+            value = _plain(raw)
+            if value is None:
+                extras.faults.append(Fault(f"{where}{name}", "must be a finite number"))
+                continue
+            values[name] = value
+            kept += 1
+    return values
+
+
+def _plain(raw: Any) -> Value | None:
+    """An unknown value as number or text; nested ones as JSON text. None: a number that is not finite."""
+    if isinstance(raw, bool):
+        return raw
+    if isinstance(raw, int | float):
+        try:
+            number = float(raw)
+        except OverflowError:
+            return None
+        return number if math.isfinite(number) else None
+    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, separators=(",", ":"))
+    return text[:MAX_TEXT]
+
+
+def _event(address: Address, payload: EventPayload, rx: int, retained: bool) -> Message:
+    if payload.port is not None and KINDS[address.kind].part is None:
+        raise BadPayload.one(f"a {address.kind} has no ports", "port")
+    believed = clock.believable(payload.ts, rx)
+    event = Event(
+        device_id=address.device_id,
+        kind=address.kind,
+        part="" if payload.port is None else str(payload.port),
+        ts=payload.ts if believed else rx,
+        rx=rx,
+        seq=payload.seq,
+        id=payload.id,
+        table=payload.table,
+        code=payload.code,
+        fault=faults.meaning(payload.table, payload.code, address.kind),
+        raised=payload.state == "raised",
+        clock_ok=believed,
+        retained=retained,
+    )
+    unknown = frozenset(name[:MAX_NAME] for name in payload.__pydantic_extra__ or ())
+    # An event's id recognises a repeat as a sequence number does.
+    return Message(address.device_id, address.kind, (), (event,), unknown, believed, True)
+
+
+@cache
+def _adapter(model: type[Wire]) -> TypeAdapter[Any]:
+    return TypeAdapter(model)
+
+
+@cache
+def _list_adapter(model: type[Wire]) -> TypeAdapter[Any]:
+    return TypeAdapter(Annotated[list[model], Field(min_length=1, max_length=MAX_SNAPSHOTS)])  # type: ignore[valid-type, arg-type]
+
+
+def _parse(adapter: TypeAdapter[Any], payload: bytes) -> Any:
+    try:
+        return adapter.validate_json(payload)
+    except ValidationError as error:
+        raise BadPayload(_faults(error, payload)) from None
+
+
+def _faults(error: ValidationError, payload: bytes) -> list[Fault]:
+    """Pydantic's findings in our words: a path like `ports[2].power_w`, a reason, and what was sent."""
+    found = []
+    for detail in error.errors(include_url=False)[:MAX_FAULTS_TOLD]:
+        if detail["type"] == "json_invalid":
+            return [Fault("", _not_json(payload, detail["msg"]))]
+        given = detail.get("input")
+        sent = "" if detail["type"] == "missing" or isinstance(given, Mapping | list) else f" (sent: {given!r:.60})"
+        found.append(Fault(_path(detail["loc"]), detail["msg"][0].lower() + detail["msg"][1:] + sent))
+    return found
+
+
+def _not_json(payload: bytes, message: str) -> str:
+    try:
+        payload.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: byte {error.start} is 0x{payload[error.start]:02x}"
+    return f"not JSON: {message.removeprefix('Invalid JSON: ')}"
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = ""
+    for step in location:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+    return path

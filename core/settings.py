@@ -1,0 +1,127 @@
+"""Settings: `tizhuang.toml` in the working directory, overridden by `TIZHUANG_<SECTION>__<NAME>`, then by options.
+
+Every setting has a default that is safe on a laptop: loopback addresses, embedded databases, no credentials.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from core.errors import SettingsError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Mqtt(_Section):
+    """The broker that devices speak to."""
+
+    url: str = Field(default="", description="mqtt://[user:password@]host[:1883], or mqtts:// with TLS (8883)")
+    prefix: str = Field(default="", description="levels that the broker puts before tizhuang/v1, like p/07/")
+    client_id: str = Field(default="tizhuang-ingest", description="names the persistent session of the ingest worker")
+    ca_file: Path | None = Field(default=None, description="certificate authority for mqtts://; empty: the system's")
+
+    @field_validator("url")
+    @classmethod
+    def _broker_address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname):
+            raise ValueError("must look like mqtt://host:1883 or mqtts://host:8883")
+        return url
+
+    @field_validator("prefix")
+    @classmethod
+    def _whole_levels(cls, prefix: str) -> str:
+        return prefix if not prefix or prefix.endswith("/") else prefix + "/"
+
+
+class Influx(_Section):
+    """The production series store. An empty url means the embedded DuckDB file."""
+
+    url: str = ""
+    token: SecretStr = SecretStr("")
+    org: str = "tizhuang"
+    bucket: str = "tizhuang"
+
+
+class Database(_Section):
+    """Records: sites, devices, incidents, tickets."""
+
+    url: str = Field(default="", description="SQLAlchemy address; empty: SQLite in the data folder")
+
+
+class Http(_Section):
+    """The API and the pages. There is no login yet, so the default is loopback only."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(), description="host names that browsers may use for us besides localhost and `host`"
+    )
+
+
+class Data(_Section):
+    """Where embedded databases live."""
+
+    dir: Path = Path("data")
+
+
+class Alerts(_Section):
+    """The rules in force."""
+
+    rules: Path = Field(default=Path(__file__).parent.parent / "deploy" / "rules", description="folder of rule files")
+
+
+class Settings(BaseSettings):
+    """All sections."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TIZHUANG_",
+        env_nested_delimiter="__",
+        toml_file="tizhuang.toml",
+        extra="forbid",
+        frozen=True,
+    )
+
+    mqtt: Mqtt = Mqtt()
+    influx: Influx = Influx()
+    database: Database = Database()
+    http: Http = Http()
+    data: Data = Data()
+    alerts: Alerts = Alerts()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load(**sections: dict[str, Any]) -> Settings:
+    """The settings in force; `sections` are command line options, values of None left out. Raises SettingsError."""
+    given = {
+        name: {key: value for key, value in section.items() if value is not None} for name, section in sections.items()
+    }
+    try:
+        return Settings(**{name: section for name, section in given.items() if section})  # type: ignore[arg-type]
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, d['loc']))}: {d['msg']}" for d in error.errors())
+        raise SettingsError(f"setting {told}") from None
+    except ValueError as error:  # a tizhuang.toml that is not TOML
+        raise SettingsError(f"tizhuang.toml: {error}") from None

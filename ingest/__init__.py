@@ -1,0 +1,1 @@
+"""From the broker to durable: receive, decode, hand to the sinks, acknowledge."""

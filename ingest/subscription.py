@@ -1,0 +1,174 @@
+"""The MQTT side of the ingest worker: a persistent QoS 1 session whose messages are acknowledged by hand.
+
+paho reads on its own thread and puts messages into a bounded queue; the worker takes them from there. When the worker
+is slow the queue fills, reading stops, and the broker keeps what it has: back-pressure instead of memory.
+
+An acknowledgement is a number that is only meaningful on the connection that delivered it. After a reconnect the same
+number may stand for another message, so each message carries the *epoch* of its connection, and an acknowledgement of
+an older epoch is dropped: the broker delivers that message again, and it is recognised as a repeat.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import paho.mqtt.client as paho
+import structlog
+
+from core import mqtt, topics
+from core.settings import Mqtt
+
+MAX_WAITING: Final = 2_000
+"""Messages read and not yet taken by the worker. Brokers allow less in flight by default (Mosquitto: 20)."""
+
+IDLE_GAP_S: Final = 0.005
+"""A batch is closed early when nothing has come for this long."""
+
+_log = structlog.get_logger()
+
+
+class Delivery(NamedTuple):
+    """One message as it came, with what is needed to acknowledge it."""
+
+    topic: str
+    payload: bytes
+    rx: int
+    retained: bool
+    repeated: bool
+    """The broker says that it may have sent this before."""
+    mid: int
+    qos: int
+    epoch: int
+
+
+class Subscription:
+    """A running subscription. `start`, then `take` and `ack` from one thread, then `close`."""
+
+    def __init__(self, settings: Mqtt, *, now: Callable[[], int], on_connection: Callable[[bool], None]) -> None:
+        self._settings = settings
+        self._broker = mqtt.broker(settings)
+        self._now = now
+        self._on_connection = on_connection
+        self._waiting: queue.Queue[Delivery] = queue.Queue(MAX_WAITING)
+        self._epoch = 0
+        self._epoch_lock = threading.Lock()
+        self._lost = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._stay_connected, name="mqtt-session", daemon=True)
+        self.received = 0
+        self.connected = False
+        self._client = mqtt.client(settings, settings.client_id, clean_session=False, manual_ack=True, reconnect=False)
+        self._client.on_connect = self._connected
+        self._client.on_disconnect = self._disconnected
+        self._client.on_message = self._message
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def take(self, at_most: int, *, wait_s: float, linger_s: float) -> list[Delivery]:
+        """The next messages: empty after `wait_s` of silence, else what comes within `linger_s` without a gap."""
+        try:
+            taken = [self._waiting.get(timeout=wait_s)]
+        except queue.Empty:
+            return []
+        deadline = time.monotonic() + linger_s
+        while len(taken) < at_most:
+            patience = min(IDLE_GAP_S, deadline - time.monotonic())
+            try:
+                taken.append(self._waiting.get(timeout=patience) if patience > 0 else self._waiting.get_nowait())
+            except queue.Empty:
+                break
+        return taken
+
+    def ack(self, deliveries: Sequence[Delivery]) -> int:
+        """Acknowledges what this connection delivered; returns how many that were. Call when they are durable."""
+        with self._epoch_lock:
+            ours = [one for one in deliveries if one.qos and one.epoch == self._epoch]
+            for one in ours:
+                self._client.ack(one.mid, one.qos)
+        return len(ours)
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting.qsize()
+
+    def close(self) -> None:
+        """Ends the connection; the session stays with the broker and collects messages until the next start."""
+        self._closing.set()
+        self._lost.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _stay_connected(self) -> None:
+        """One round per connection, so that the epoch moves on strictly between two of them."""
+        delay_s = 0.0
+        while not self._closing.is_set():
+            with self._epoch_lock:
+                self._epoch += 1
+            self._lost.clear()
+            if self._closing.is_set():
+                break
+            epoch_started = time.monotonic()
+            try:
+                self._client.connect(self._broker.host, self._broker.port, keepalive=mqtt.KEEPALIVE_S)
+            except OSError as error:
+                _log.warning("broker unreachable", broker=f"{self._broker.host}:{self._broker.port}", error=str(error))
+            else:
+                self._client.loop_start()
+                while not self._lost.wait(1) and self._client.socket() is not None:
+                    pass
+                self._hang_up()
+            if time.monotonic() - epoch_started > mqtt.SLOW_RETRY_S:
+                delay_s = 0.0
+            delay_s = min(max(delay_s * 2, 0.2), mqtt.SLOW_RETRY_S)
+            self._closing.wait(delay_s * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnects, hides nothing
+
+    def _hang_up(self) -> None:
+        if self._closing.is_set():
+            self._client.disconnect()
+        self._client.loop_stop()
+        if self.connected:
+            self.connected = False
+            self._on_connection(False)
+
+    def _connected(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            _log.error("broker refused the connection", reason=str(reason))
+            return
+        client.subscribe(topics.subscription(self._settings.prefix), qos=1)
+        self.connected = True
+        self._on_connection(True)
+        _log.info("connected to broker", broker=f"{self._broker.host}:{self._broker.port}")
+
+    def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if not self._closing.is_set():
+            _log.warning("connection to broker lost", reason=str(reason))
+        self._lost.set()
+
+    def _message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = "(topic is not UTF-8)"
+        delivery = Delivery(
+            topic,
+            bytes(message.payload),
+            self._now(),
+            bool(message.retain),
+            bool(message.dup),
+            message.mid,
+            message.qos,
+            self._epoch,
+        )
+        self.received += 1
+        while not self._closing.is_set():
+            try:
+                self._waiting.put(delivery, timeout=0.5)
+            except queue.Full:
+                continue
+            return

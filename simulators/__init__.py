@@ -1,0 +1,1 @@
+"""Virtual lifts and charging piles that speak the wire contract over MQTT."""

@@ -1,0 +1,170 @@
+"""Opening the records database: SQLite with full durability, or any SQLAlchemy address. Reads and writes apart.
+
+`Records.write()` is one transaction that holds the write lock from its first statement, so two writers wait for each
+other instead of failing half-way. What it committed has reached the disk (SQLite: synchronous=FULL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import alembic.command
+import alembic.config
+import alembic.script
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+
+from core.errors import DataFolderError, StoreUnavailable
+
+BUSY_TIMEOUT_S: Final = 10
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Records:
+    """A pool of connections to one records database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection that sees one consistent moment. Raises StoreUnavailable."""
+        with _plain_errors(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction: committed as a whole at the end, or rolled back on any error. Raises StoreUnavailable."""
+        with _plain_errors(), _writing(self._engine) as connection:
+            yield connection
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def dialect_insert(connection: Connection, table: Table) -> Any:
+    """INSERT with ON CONFLICT, which both databases know and SQLAlchemy has under a name for each."""
+    return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
+
+
+def address(url: str, folder: Path) -> str:
+    """The database address in force: `database.url`, or SQLite in the data folder."""
+    return url or f"sqlite:///{folder / 'records.sqlite'}"
+
+
+def open_records(url: str) -> Records:
+    """Opens a database whose schema is current; an empty one gets the schema first.
+
+    Raises DataFolderError when the schema is older or newer than this program: nothing is changed then.
+    """
+    engine = _engine(url)
+    try:
+        with _plain_errors(), engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+            empty = found is None and not inspect(connection).get_table_names()
+        if empty:
+            _upgrade(engine)
+        else:
+            _refuse_other_schema(found)
+    except BaseException:
+        engine.dispose()
+        raise
+    return Records(engine)
+
+
+def migrate(url: str) -> tuple[str | None, str]:
+    """Brings a database of an older version up to date. Returns the revisions before and after."""
+    engine = _engine(url)
+    try:
+        with _plain_errors(), engine.connect() as connection:
+            before = MigrationContext.configure(connection).get_current_revision()
+        if before is not None and before not in _known_revisions():
+            raise DataFolderError(_newer(before))
+        _upgrade(engine)
+        return before, _head()
+    finally:
+        engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves, see _begin_sqlite
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_TIMEOUT_S * 1000}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("tizhuang_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _writing(engine: Engine) -> Iterator[Connection]:
+    with engine.connect().execution_options(tizhuang_writes=True) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise StoreUnavailable(f"records database: {error.orig}") from error
+
+
+def _upgrade(engine: Engine) -> None:
+    """Runs all missing migrations in one transaction."""
+    config = _config()
+    with _plain_errors(), _writing(engine) as connection:
+        config.attributes["connection"] = connection
+        alembic.command.upgrade(config, "head")
+
+
+def _config() -> alembic.config.Config:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
+
+
+def _head() -> str:
+    head = alembic.script.ScriptDirectory.from_config(_config()).get_current_head()
+    assert head is not None, "the migrations folder is empty"
+    return head
+
+
+def _known_revisions() -> set[str]:
+    script = alembic.script.ScriptDirectory.from_config(_config())
+    return {revision.revision for revision in script.walk_revisions()}
+
+
+def _newer(found: str) -> str:
+    return f"the records were written by a newer version (schema '{found}'); use that version or another data folder"
+
+
+def _refuse_other_schema(found: str | None) -> None:
+    head = _head()
+    if found == head:
+        return
+    if found is not None and found not in _known_revisions():
+        raise DataFolderError(_newer(found))
+    raise DataFolderError(
+        f"the records were written by an older version (schema '{found}', this version needs '{head}'); "
+        "run `tizhuang migrate`, which keeps a copy of them"
+    )

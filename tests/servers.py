@@ -1,0 +1,130 @@
+"""Real servers for tests: each on a free loopback port, in a temporary folder, stopped by the process we started."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+ENABLE = "sudo sh deploy/test-servers.sh"
+"""The one command that installs what the real-server tests need."""
+
+
+def program(name: str) -> str | None:
+    """Where a server's program is; Debian keeps some outside the PATH of ordinary users."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_until(what: str, ready: Callable[[], object], *, timeout_s: float = 20.0) -> None:
+    """Asks until the answer is true; an AssertionError names what did not come true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:.0f} s"
+        time.sleep(0.02)
+
+
+def answers(port: int) -> bool:
+    """Whether something accepts connections on a loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def process(command: Sequence[str], *, log: Path, **options: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A child process whose output goes to a file; it is killed at the end of the `with` block."""
+    with log.open("ab") as output:
+        child = subprocess.Popen(command, stdout=output, stderr=output, **options)  # type: ignore[call-overload]
+        try:
+            yield child
+        finally:
+            if child.poll() is None:
+                child.kill()
+            child.wait()
+
+
+class Mosquitto(NamedTuple):
+    """A real Mosquitto on loopback."""
+
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    def publish(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
+        """Publishes with QoS 1 by `mosquitto_pub`, a client that shares no code with ours; returns after the PUBACK."""
+        body = payload.encode() if isinstance(payload, str) else payload
+        command = [str(program("mosquitto_pub")), "-h", "127.0.0.1", "-p", str(self.port), "-q", "1", "-t", topic, "-s"]
+        subprocess.run([*command, *(["-r"] if retain else [])], input=body, check=True, timeout=20)
+
+    def publish_lines(self, topic: str, lines: Sequence[str]) -> None:
+        """Publishes one message per line on one connection."""
+        command = [str(program("mosquitto_pub")), "-h", "127.0.0.1", "-p", str(self.port), "-q", "1", "-t", topic, "-l"]
+        subprocess.run(command, input="".join(f"{line}\n" for line in lines).encode(), check=True, timeout=60)
+
+
+@contextmanager
+def mosquitto(folder: Path, *, port: int | None = None, persistence: bool = False) -> Iterator[Mosquitto]:
+    """A broker that keeps what a persistent session has not acknowledged."""
+    port = port or free_port()
+    config = folder / "mosquitto.conf"
+    config.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 500\nmax_queued_messages 100000\n"
+        + (f"persistence true\npersistence_location {folder}/\n" if persistence else "persistence false\n")
+        + ("user root\n" if os.geteuid() == 0 else "")
+    )
+    log = folder / "mosquitto.log"
+    with process([str(program("mosquitto")), "-c", str(config)], log=log) as child:
+        wait_until(f"mosquitto on port {port}: {log}", lambda: child.poll() is None and answers(port))
+        yield Mosquitto(port, log)
+
+
+class Tizhuang(NamedTuple):
+    """A running `tizhuang serve` or `tizhuang demo`."""
+
+    child: subprocess.Popen[bytes]
+    http: str
+    data: Path
+    log: Path
+
+    def kill(self) -> None:
+        """kill -9, and waits until it is gone."""
+        self.child.kill()
+        self.child.wait()
+
+
+@contextmanager
+def tizhuang(
+    command: Sequence[str], *, data: Path, env: dict[str, str] | None = None, timeout_s: float = 30
+) -> Iterator[Tizhuang]:
+    """Our own program as a user would start it, in its own process; ready when `run.json` stands."""
+    log = data.parent / f"{data.name}.log"
+    run_file = data / "run.json"
+    run_file.unlink(missing_ok=True)
+    line = [sys.executable, str(ROOT / "tizhuang.py"), *command, "--data", str(data)]
+    with process(line, log=log, env=os.environ | (env or {}), cwd=ROOT) as child:
+
+        def ready() -> bool:
+            assert child.poll() is None, f"ended with {child.returncode}:\n{log.read_text()[-3000:]}"
+            return run_file.exists()
+
+        wait_until(f"tizhuang {' '.join(command)}", ready, timeout_s=timeout_s)
+        yield Tizhuang(child, json.loads(run_file.read_text())["http"], data, log)

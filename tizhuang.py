@@ -1,0 +1,450 @@
+"""The command line, and the wiring: every resource is opened here and closed in reverse order.
+
+tizhuang demo       everything in one command: broker, simulators, worker, alerts, API and pages
+tizhuang serve      worker, alerts, API and pages against your own broker (mqtt.url)
+tizhuang simulate   virtual lifts and piles, which speak only MQTT
+tizhuang register   adds places, contractors and devices from a YAML file
+tizhuang migrate    brings the records of an older version up to date, keeping a copy
+tizhuang schema     writes the documents that are generated from the code
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import structlog
+import typer
+import uvicorn
+import yaml
+from api.app import create_app
+
+from alerts.desk import AlertDesk
+from alerts.notify import Announcer, Postman
+from alerts.rules import load_rules
+from api.services import Services
+from core import mqtt as core_mqtt
+from core import schema as core_schema
+from core import settings as core_settings
+from core.errors import AddressInUse, SettingsError, TizhuangError
+from core.reading import Batch
+from core.settings import Settings
+from ingest.broker import embedded_broker, stop_child
+from ingest.subscription import Subscription
+from ingest.worker import Worker
+from simulators import presets
+from simulators.run import simulate as run_simulators
+from storage.folder import copy_aside, held
+from storage.incidents import Incidents
+from storage.outbox import Outbox
+from storage.quarantine import Quarantine
+from storage.receipts import Receipts
+from storage.records import Records, address, migrate, open_records
+from storage.register_file import checked
+from storage.registry import Registry
+from storage.series import SeriesStore, open_series
+from storage.tickets import Tickets
+
+ROOT = Path(__file__).parent
+DEMO_FAULTS = (
+    "entrapment@3s",
+    "overheat@20s",
+    "code:2@40s",
+    "relay-welded@60s",
+    "silence@75s",
+    "smoke@90s",
+    "overtravel@120s",
+    "stopped@180s",
+)
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+_log = structlog.get_logger()
+
+
+def now_ms() -> int:
+    """The wall clock, Unix ms: the one place where it is read."""
+    return time.time_ns() // 1_000_000
+
+
+# --- the service -----------------------------------------------------------------------------------------------------
+
+
+class Crew:
+    """The background threads of the service. One that dies takes the service down: half a service saves nobody."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.failed = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def add(self, name: str, work: Callable[[threading.Event], None]) -> None:
+        def guarded() -> None:
+            try:
+                work(self.stop)
+            except Exception:  # noqa: BLE001 - whatever it was: the thread ends, and with it the service
+                _log.exception("a part of the service failed; stopping all of it", part=name)
+                self.failed.set()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def dismiss(self) -> None:
+        self.stop.set()
+        for thread in self._threads:
+            thread.join(timeout=2)
+
+
+class SeriesSink:
+    """The series store as a sink of the worker."""
+
+    def __init__(self, store: SeriesStore) -> None:
+        self._store = store
+
+    def accept(self, batch: Batch) -> None:
+        self._store.write(batch)
+
+
+class HttpServer(uvicorn.Server):
+    """Uvicorn that ends when a signal comes, the time is up or a part of the service fails, open streams included."""
+
+    def __init__(self, config: uvicorn.Config, *, ready: Callable[[], None], failed: threading.Event) -> None:
+        super().__init__(config)
+        self._ready = ready
+        self._failed = failed
+        self.ends_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        over = self.ends_at is not None and time.monotonic() >= self.ends_at
+        if over or self._failed.is_set():
+            self.end()
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.end()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self.config.app.state.stop_streams()  # type: ignore[union-attr]
+
+
+@contextmanager
+def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Crew]]:
+    """Worker, alerts and notifications, running; with what the API needs."""
+    with ExitStack() as stack:
+        rules = load_rules(settings.alerts.rules)
+        series = open_series(settings.influx, settings.data.dir)
+        stack.callback(series.close)
+        registry, incidents, outbox = Registry(records), Incidents(records), Outbox(records)
+        announcer = Announcer(settings.mqtt)
+        stack.callback(announcer.close)
+        postman = Postman(outbox, announcer, f"{socket.gethostname()}:{os.getpid()}", now_ms)
+        desk = AlertDesk(rules, incidents=incidents, registry=registry, series=series, now=now_ms, told=postman.wake)
+        source = Subscription(settings.mqtt, now=now_ms, on_connection=desk.listening)
+        quarantine = Quarantine(records)
+        worker = Worker(source, (desk, SeriesSink(series)), quarantine, Receipts(records), kind_of=desk.kind_of)
+        crew = Crew()
+        stack.callback(crew.dismiss)
+        stack.callback(source.close)
+        source.start()
+        crew.add("ingest", worker.run)
+        crew.add("alert clock", desk.run)
+        crew.add("notifications", postman.run)
+        yield (
+            Services(
+                settings=settings,
+                registry=registry,
+                incidents=incidents,
+                tickets=Tickets(records),
+                quarantine=quarantine,
+                outbox=outbox,
+                series=series,
+                rules=rules,
+                stats=lambda: worker.stats()._replace(late_samples=desk.late_samples),
+                now=now_ms,
+            ),
+            crew,
+        )
+
+
+def run_service(settings: Settings, records: Records, *, for_s: float | None, begin: Callable[[str], None]) -> None:
+    """Serves until a signal, the time or a failure ends it. `begin` is called with the address once it answers."""
+    with service(settings, records) as (services, crew), _listen(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        config = uvicorn.Config(
+            create_app(services), log_config=None, access_log=False, timeout_graceful_shutdown=2, lifespan="on"
+        )
+
+        def ready() -> None:
+            _write_run_file(settings, url)
+            begin(url)
+
+        server = HttpServer(config, ready=ready, failed=crew.failed)
+        server.ends_at = None if for_s is None else time.monotonic() + for_s
+        try:
+            server.run(sockets=[listener])
+        finally:
+            (settings.data.dir / "run.json").unlink(missing_ok=True)
+        if crew.failed.is_set():
+            raise TizhuangError("stopped because a part of the service failed; the reason stands above")
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.http.host, settings.http.port
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        if isinstance(error, socket.gaierror):
+            raise SettingsError(f"http.host: '{host}' is not an address of this machine") from None
+        raise AddressInUse("pages", host, port, "--http-port") from None
+
+
+def _write_run_file(settings: Settings, url: str) -> None:
+    """`DIR/run.json`, readable by its owner only: how scripts find a running service."""
+    broker = core_mqtt.broker(settings.mqtt)
+    facts = {
+        "pid": os.getpid(),
+        "http": url,
+        "mqtt": f"mqtt://{broker.host}:{broker.port}",
+        "data": str(settings.data.dir.resolve()),
+        "version": _version(),
+        "started": now_ms(),
+    }
+    draft = settings.data.dir / "run.json.new"
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        json.dump(facts, file, indent=2)
+    draft.replace(settings.data.dir / "run.json")
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+_HttpPort = Annotated[int | None, typer.Option("--http-port", help="port of the pages and the API; 0: any free one")]
+_DataDir = Annotated[Path | None, typer.Option("--data", help="folder of the embedded databases")]
+_For = Annotated[float | None, typer.Option("--for", help="stop after so many seconds", metavar="SECONDS", min=0)]
+_Preset = Annotated[str, typer.Option(help=f"which neighbourhood: {', '.join(presets.PRESETS)}")]
+_Seed = Annotated[int, typer.Option(help="the same seed gives the same neighbourhood life")]
+_Speed = Annotated[float, typer.Option(help="simulated time runs so many times faster", min=0.1, max=1000)]
+_Faults = Annotated[
+    list[str] | None, typer.Option("--fault", help="NAME@WHEN[:DEVICE], like entrapment@2m; may be repeated")
+]
+_MqttUrl = Annotated[str | None, typer.Option("--mqtt-url", help="mqtt://[user:password@]host[:port] or mqtts://...")]
+
+
+@app.command()
+def demo(
+    http_port: _HttpPort = None,
+    mqtt_port: Annotated[int, typer.Option("--mqtt-port", help="port of the embedded broker; 0: any free one")] = 1883,
+    data: _DataDir = None,
+    preset: _Preset = "demo",
+    seed: _Seed = 1,
+    speed: _Speed = 1.0,
+    fault: _Faults = None,
+    for_s: _For = None,
+) -> None:
+    """A live neighbourhood on this machine: broker, simulators, worker, alerts, API and pages in one command."""
+    neighbourhood = checked(register_of(preset))
+    with ExitStack() as stack:
+        settings = core_settings.load(http={"port": http_port}, data={"dir": data})
+        stack.enter_context(held(settings.data.dir))
+        records = _open(stack, settings)
+        _listen(settings).close()  # say "port in use" before anything is started
+        port = stack.enter_context(embedded_broker(mqtt_port))
+        url = f"mqtt://127.0.0.1:{port}"
+        settings = settings.model_copy(update={"mqtt": core_settings.Mqtt(url=url)})
+        Registry(records).register(neighbourhood, now=now_ms())
+
+        def begin(page: str) -> None:
+            options = ["--mqtt-url", url, "--preset", preset, "--seed", str(seed), "--speed", str(speed)]
+            options += [word for one in fault or DEMO_FAULTS for word in ("--fault", one)]
+            child = subprocess.Popen(
+                [sys.executable, "-m", "simulators", *options], cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True
+            )
+            stack.callback(stop_child, child)
+            typer.echo(f"\n  Tizhuang 梯桩  {page}\n  broker         {url}\n  data           {settings.data.dir}\n")
+            typer.echo("  The first ticket comes within 20 seconds. Ctrl-C ends everything.\n")
+
+        run_service(settings, records, for_s=for_s, begin=begin)
+
+
+@app.command()
+def serve(
+    mqtt_url: _MqttUrl = None,
+    http_host: Annotated[str | None, typer.Option("--http-host", help="address to listen on")] = None,
+    http_port: _HttpPort = None,
+    data: _DataDir = None,
+    for_s: _For = None,
+) -> None:
+    """Worker, alerts, API and pages in one process, against the broker at mqtt.url."""
+    with ExitStack() as stack:
+        settings = core_settings.load(
+            mqtt={"url": mqtt_url}, http={"host": http_host, "port": http_port}, data={"dir": data}
+        )
+        if not settings.mqtt.url:
+            raise SettingsError("mqtt.url: say which broker: --mqtt-url mqtt://host:1883 (or TIZHUANG_MQTT__URL)")
+        stack.enter_context(held(settings.data.dir))
+        records = _open(stack, settings)
+        run_service(settings, records, for_s=for_s, begin=lambda page: typer.echo(f"Tizhuang 梯桩  {page}"))
+
+
+@app.command()
+def simulate(
+    preset: _Preset = "demo",
+    fault: _Faults = None,
+    seed: _Seed = 1,
+    speed: _Speed = 1.0,
+    mqtt_url: _MqttUrl = None,
+    for_s: _For = None,
+) -> None:
+    """Virtual lifts and piles that publish to the broker at mqtt.url until Ctrl-C."""
+    settings = core_settings.load(mqtt={"url": mqtt_url})
+    if not settings.mqtt.url:
+        raise SettingsError("mqtt.url: say which broker: --mqtt-url mqtt://host:1883 (or TIZHUANG_MQTT__URL)")
+    stop = threading.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: stop.set())
+    run_simulators(settings.mqtt, preset, seed=seed, speed=speed, faults=fault or (), for_s=for_s, stop=stop)
+
+
+@app.command()
+def register(
+    file: Annotated[Path, typer.Argument(help="YAML with sites, buildings, contractors and devices")],
+    data: _DataDir = None,
+) -> None:
+    """Adds or updates places, contractors and devices; a running service takes them up within 30 seconds."""
+    settings = core_settings.load(data={"dir": data})
+    entries = yaml.safe_load(file.read_text(encoding="utf-8"))
+    with ExitStack() as stack:
+        counts = Registry(_open(stack, settings)).register(checked(entries), now=now_ms())
+    typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+@app.command("migrate")
+def migrate_command(data: _DataDir = None) -> None:
+    """Brings the records in a data folder up to date. A copy of the old ones stays beside them."""
+    settings = core_settings.load(data={"dir": data})
+    with held(settings.data.dir) as folder:
+        copy = None if settings.database.url else copy_aside(folder / "records.sqlite")
+        before, after = migrate(address(settings.database.url, folder))
+        typer.echo(f"records: {before or 'new'} -> {after}" + (f"; the old ones are in {copy}" if copy else ""))
+
+
+@app.command()
+def schema(
+    check: Annotated[bool, typer.Option("--check", help="write nothing; fail when a document is out of date")] = False,
+) -> None:
+    """Writes the documents under docs/ that are generated from the code."""
+    stale = []
+    for name, text in core_schema.documents().items():
+        path = ROOT / name
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(name)
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    if check and stale:
+        raise TizhuangError(f"out of date, run `tizhuang schema`: {', '.join(stale)}")
+    typer.echo(f"{'written' if stale else 'up to date'}: {', '.join(stale) or 'all documents'}")
+
+
+# --- small things ----------------------------------------------------------------------------------------------------
+
+
+def register_of(preset: str) -> dict[str, list[dict[str, Any]]]:
+    """A simulated neighbourhood as entries of the register."""
+    found = presets.get(preset)
+    return {
+        "sites": [
+            {
+                "id": site.id,
+                "zh": site.zh,
+                "en": site.en,
+                "street_zh": site.street_zh or "",
+                "latitude": site.lat,
+                "longitude": site.lon,
+            }
+            for site in found.sites
+        ],
+        "buildings": [{"site": b.site, "id": b.id, "zh": b.zh, "en": b.en} for b in found.buildings],
+        "contractors": [contractor._asdict() for contractor in found.contractors],
+        "devices": [
+            {
+                "site": device.site,
+                "id": device.id,
+                "kind": device.kind,
+                "zh": device.zh,
+                "en": device.en,
+                "building": device.building,
+                "contractor": device.contractor,
+                "statics": dict(device.statics),
+            }
+            for device in found.devices
+        ],
+    }
+
+
+def _open(stack: ExitStack, settings: Settings) -> Records:
+    records = open_records(address(settings.database.url, settings.data.dir))
+    stack.callback(records.close)
+    return records
+
+
+def _version() -> str:
+    try:
+        return version("tizhuang")
+    except PackageNotFoundError:
+        return "0.1.0 (source tree)"
+
+
+def _log_to_stderr() -> None:
+    """Lines for people on a terminal, JSON lines for machines."""
+    last = (
+        structlog.dev.ConsoleRenderer()
+        if sys.stderr.isatty()
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def main() -> None:
+    """Runs a command; our own errors are one line and exit code 1."""
+    _log_to_stderr()
+    try:
+        app()
+    except TizhuangError as error:
+        typer.echo(f"tizhuang: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    with suppress(BrokenPipeError):
+        main()
