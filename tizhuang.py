@@ -28,24 +28,26 @@ from typing import Annotated, Any
 
 import structlog
 import typer
-import uvicorn
 import yaml
-from api.app import create_app
+from fastapi import FastAPI
 
 from alerts.desk import AlertDesk
 from alerts.notify import Announcer, Postman
 from alerts.rules import load_rules
+from api.app import create_app
+from api.server import Server
 from api.services import Services
 from core import mqtt as core_mqtt
 from core import schema as core_schema
 from core import settings as core_settings
-from core.errors import AddressInUse, SettingsError, TizhuangError
+from core.errors import AddressInUse, SettingsError, StoreUnavailable, TizhuangError
 from core.reading import Batch
 from core.settings import Settings
 from ingest.broker import embedded_broker, stop_child
 from ingest.subscription import Subscription
 from ingest.worker import Worker
 from simulators import presets
+from simulators.plan import parse
 from simulators.run import simulate as run_simulators
 from storage.folder import copy_aside, held
 from storage.incidents import Incidents
@@ -118,31 +120,30 @@ class SeriesSink:
         self._store.write(batch)
 
 
-class HttpServer(uvicorn.Server):
-    """Uvicorn that ends when a signal comes, the time is up or a part of the service fails, open streams included."""
+class HttpServer(Server):
+    """Serves until a signal comes, the time is up or a part of the service fails."""
 
-    def __init__(self, config: uvicorn.Config, *, ready: Callable[[], None], failed: threading.Event) -> None:
-        super().__init__(config)
+    def __init__(
+        self, app: FastAPI, *, ready: Callable[[], None], failed: threading.Event, for_s: float | None
+    ) -> None:
+        super().__init__(app)
         self._ready = ready
         self._failed = failed
-        self.ends_at: float | None = None
+        self._ends_at = None if for_s is None else time.monotonic() + for_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
 
     async def on_tick(self, counter: int) -> bool:
-        over = self.ends_at is not None and time.monotonic() >= self.ends_at
+        over = self._ends_at is not None and time.monotonic() >= self._ends_at
         if over or self._failed.is_set():
-            self.end()
+            self.should_exit = True
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.end()
-
-    def end(self) -> None:
+        """A signal is a wish to end well, not an error to pass on."""
         self.should_exit = True
-        self.config.app.state.stop_streams()  # type: ignore[union-attr]
 
 
 @contextmanager
@@ -159,7 +160,8 @@ def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Cr
         desk = AlertDesk(rules, incidents=incidents, registry=registry, series=series, now=now_ms, told=postman.wake)
         source = Subscription(settings.mqtt, now=now_ms, on_connection=desk.listening)
         quarantine = Quarantine(records)
-        worker = Worker(source, (desk, SeriesSink(series)), quarantine, Receipts(records), kind_of=desk.kind_of)
+        receipts = Receipts(records)
+        worker = Worker(source, (desk, SeriesSink(series)), quarantine, receipts, kind_of=desk.kind_of)
         crew = Crew()
         stack.callback(crew.dismiss)
         stack.callback(source.close)
@@ -167,6 +169,7 @@ def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Cr
         crew.add("ingest", worker.run)
         crew.add("alert clock", desk.run)
         crew.add("notifications", postman.run)
+        crew.add("housekeeping", housekeeping(receipts))
         yield (
             Services(
                 settings=settings,
@@ -184,21 +187,28 @@ def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Cr
         )
 
 
+def housekeeping(receipts: Receipts) -> Callable[[threading.Event], None]:
+    """Drops what nobody will ask for again, once an hour."""
+
+    def keep(stop: threading.Event) -> None:
+        while not stop.wait(3600):
+            with suppress(StoreUnavailable):
+                receipts.forget(now=now_ms())
+
+    return keep
+
+
 def run_service(settings: Settings, records: Records, *, for_s: float | None, begin: Callable[[str], None]) -> None:
     """Serves until a signal, the time or a failure ends it. `begin` is called with the address once it answers."""
     with service(settings, records) as (services, crew), _listen(settings) as listener:
         host, port = listener.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        config = uvicorn.Config(
-            create_app(services), log_config=None, access_log=False, timeout_graceful_shutdown=2, lifespan="on"
-        )
 
         def ready() -> None:
             _write_run_file(settings, url)
             begin(url)
 
-        server = HttpServer(config, ready=ready, failed=crew.failed)
-        server.ends_at = None if for_s is None else time.monotonic() + for_s
+        server = HttpServer(create_app(services), ready=ready, failed=crew.failed, for_s=for_s)
         try:
             server.run(sockets=[listener])
         finally:
@@ -262,6 +272,9 @@ def demo(
 ) -> None:
     """A live neighbourhood on this machine: broker, simulators, worker, alerts, API and pages in one command."""
     neighbourhood = checked(register_of(preset))
+    faults = fault or DEMO_FAULTS
+    for one in faults:
+        parse(one)  # says now what cannot be understood, not in the child later
     with ExitStack() as stack:
         settings = core_settings.load(http={"port": http_port}, data={"dir": data})
         stack.enter_context(held(settings.data.dir))
@@ -274,7 +287,7 @@ def demo(
 
         def begin(page: str) -> None:
             options = ["--mqtt-url", url, "--preset", preset, "--seed", str(seed), "--speed", str(speed)]
-            options += [word for one in fault or DEMO_FAULTS for word in ("--fault", one)]
+            options += [word for one in faults for word in ("--fault", one)]
             child = subprocess.Popen(
                 [sys.executable, "-m", "simulators", *options], cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True
             )

@@ -127,7 +127,7 @@ class AlertDesk:
             if device_id in self._known:
                 values = {name: (last.value, last.ts) for name, last in found.values.items()}
                 self._engine.restore_values(device_id, part, values, ts=found.ts, rx=found.rx, now=now)
-        for event in series.standing_events():
+        for event in series.newest_events():
             self._engine.restore_event(event)
         for row in self._incidents.rule_states():
             self._engine.restore_state(

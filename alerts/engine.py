@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from alerts.rules import Rule
 from core.incident import Change, RuleState
-from core.kinds import KINDS, all_fields
+from core.kinds import KINDS, all_fields, part_fields
 from core.reading import Batch, Event, Reading, Value
 
 TIMER_GRACE_MS: Final = 1_000
@@ -31,6 +31,15 @@ LAG_WINDOW_MS: Final = 600_000
 KEPT_EVENT_IDS: Final = 16
 
 
+class _Fault(NamedTuple):
+    """The newest thing a device said about one of its faults."""
+
+    ts: int
+    raised: bool
+    ids: tuple[str, ...]
+    """Events of that instant, so that a repeat of one is not taken for something newer."""
+
+
 @dataclass(slots=True)
 class _Part:
     """One part of a device: values and where each of its rules stands."""
@@ -39,9 +48,20 @@ class _Part:
     offset: int = 0
     """Receive time minus device time of the newest sample, ms: leads from a device's time to the wall clock."""
     values: dict[str, tuple[Value, int]] = field(default_factory=dict)
-    active: dict[str, int] = field(default_factory=dict)
-    """Faults raised and not cleared, with the device time they were raised at."""
+    faults: dict[str, _Fault] = field(default_factory=dict)
     rules: dict[str, RuleState] = field(default_factory=dict)
+
+    def active(self, fault: str) -> bool:
+        """Raised and not cleared."""
+        known = self.faults.get(fault)
+        return known is not None and known.raised
+
+    def take(self, values: Mapping[str, Value], ts: int, judged: frozenset[str]) -> None:
+        """Every field keeps its newest value by device time, whenever it reached us."""
+        for name, value in values.items():
+            held = self.values.get(name)
+            if name in judged and (held is None or held[1] <= ts):
+                self.values[name] = (value, ts)
 
 
 @dataclass(slots=True)
@@ -81,16 +101,14 @@ class _Device:
 
 
 class _Scope(NamedTuple):
-    """A condition's view of one part at one instant: its own fields first, then those of the device itself."""
+    """A condition's view of one part at one instant: the fields that such a part has, then those of the device."""
 
     device: _Device
     part: _Part
     now: int
 
     def field(self, name: str) -> Value | None:
-        held = self.part.values.get(name)
-        if held is None:
-            held = self.device.parts[""].values.get(name)
+        held = _held(self.device, self.part, name)
         if held is None:
             return None
         value, ts = held
@@ -101,7 +119,7 @@ class _Scope(NamedTuple):
         return self.device.statics.get(name)
 
     def active(self, fault: str) -> bool:
-        return fault in self.part.active
+        return self.part.active(fault)
 
 
 class Engine:
@@ -115,7 +133,7 @@ class Engine:
             for part in ("device", "port")
         }
         self._judged_fields = {
-            kind: frozenset({"service_mode"}.union(*(_watched(r) for r in self._rules.values() if r.kind == kind)))
+            kind: frozenset({"service_mode"}.union(*(r.watched for r in self._rules.values() if r.kind == kind)))
             for kind in KINDS
         }
         self._by_fault: dict[str, list[Rule]] = {}
@@ -161,10 +179,10 @@ class Engine:
             device.lag.take(ts, rx)
 
     def restore_event(self, event: Event) -> None:
-        """A raised event that still stands."""
+        """The newest event of a fault, raised or cleared."""
         if event.fault and event.device_id in self._devices:
             part = self._devices[event.device_id].parts.setdefault(event.part, _Part())
-            part.active[event.fault] = event.ts
+            part.faults[event.fault] = _Fault(event.ts, event.raised, (event.id,))
 
     def restore_state(self, state: RuleState) -> None:
         """A row that was saved before. Rows of rules or devices that are gone are left alone."""
@@ -173,7 +191,8 @@ class Engine:
             return
         part = device.parts.setdefault(state.part, _Part())
         part.rules[state.rule_id] = state
-        part.watermark = max(part.watermark, state.changed)
+        if _samples(rule):  # `since` is the time of a sample; the instant a timer fired at was none
+            part.watermark = max(part.watermark, state.since)
         if state.state == "pending":
             due = max(state.since + rule.for_ms + part.offset + TIMER_GRACE_MS, self._started + START_GRACE_MS)
             self._set_timer(due, state)
@@ -189,16 +208,17 @@ class Engine:
         changes: list[Change] = []
         for item in batch.items:
             device = self._device(item.device_id, item.kind, item.rx)
-            if not item.retained:
+            if item.sign_of_life:
                 device.last_rx = max(device.last_rx or 0, item.rx)
                 device.last_ts = max(device.last_ts, item.ts)
                 device.lag.take(item.ts, item.rx)
-                self._heard(device, item, changes)
             part = device.parts.setdefault(item.part, _Part())
             if isinstance(item, Event):
                 self._event(device, part, item, changes)
             else:
                 self._reading(device, part, item, changes)
+            if item.sign_of_life:
+                self._heard(device, item, changes)
         return changes
 
     def advance(self, now: int) -> list[Change]:
@@ -231,19 +251,23 @@ class Engine:
     # --- one sample, one event -----------------------------------------------------------------------------------
 
     def _reading(self, device: _Device, part: _Part, reading: Reading, changes: list[Change]) -> None:
+        if reading.ts < part.watermark and reading.fields.get("online") is False and not reading.retained:
+            # A last will carries the time at which it was left with the broker; it becomes true when it is published.
+            reading = reading._replace(ts=part.watermark)
+        part.take(reading.fields, reading.ts, self._judged_fields[device.kind])
         if reading.ts < part.watermark:
             self.late_samples += 1
             return
-        self._fire_due(reading.device_id, device, part, reading.ts, reading.rx, changes)
+        self._fire_due(device, part, reading.ts, reading.rx, changes)
         part.watermark = reading.ts
         part.offset = reading.rx - reading.ts
-        judged = self._judged_fields[device.kind]
-        part.values.update((name, (value, reading.ts)) for name, value in reading.fields.items() if name in judged)
         self._judge(device, part, reading.device_id, reading.part, reading.fields.keys(), reading, changes)
-        if not reading.part and len(device.parts) > 1:
+        if not reading.part:
             for name, other in device.parts.items():  # rules of ports may look at fields of the pile
-                if name:
-                    self._judge(device, other, reading.device_id, name, reading.fields.keys(), reading, changes)
+                if name and (given := reading.fields.keys() - part_fields(device.kind).keys()):
+                    instant = reading._replace(ts=max(reading.ts, other.watermark))
+                    self._fire_due(device, other, instant.ts, instant.rx, changes)
+                    self._judge(device, other, reading.device_id, name, given, instant, changes)
 
     def _judge(
         self,
@@ -259,7 +283,7 @@ class Engine:
         given = frozenset(fields)
         scope = _Scope(device, part, item.ts)
         for rule in self._conditions[device.kind, "port" if part_name else "device"]:
-            if given.isdisjoint(_watched(rule)):
+            if given.isdisjoint(rule.watched):
                 continue
             state = part.rules.get(rule.id)
             if state is not None and state.state == "firing":
@@ -296,10 +320,11 @@ class Engine:
     def _event(self, device: _Device, part: _Part, event: Event, changes: list[Change]) -> None:
         if event.fault is None:
             return
-        if event.raised:
-            part.active.setdefault(event.fault, event.ts)
-        elif part.active.get(event.fault, event.ts + 1) <= event.ts:
-            del part.active[event.fault]
+        known = part.faults.get(event.fault)
+        if known is not None and (event.ts < known.ts or (event.ts == known.ts and event.id in known.ids)):
+            return  # older than what we know, or a repeat
+        ids = (*known.ids, event.id) if known is not None and event.ts == known.ts else (event.id,)
+        part.faults[event.fault] = _Fault(event.ts, event.raised, ids[-KEPT_EVENT_IDS:])
         scope = _Scope(device, part, event.ts)
         for rule in self._by_fault.get(event.fault, ()):
             self._event_rule(device, part, rule, event, scope, changes)
@@ -308,38 +333,44 @@ class Engine:
     def _event_rule(
         self, device: _Device, part: _Part, rule: Rule, event: Event, scope: _Scope, changes: list[Change]
     ) -> None:
-        state = part.rules.get(rule.id)
-        if state is not None and (event.id in state.event_ids or event.ts < state.changed):
-            return  # a repeat, or older than what we know
-        event_ids = ((*state.event_ids, event.id) if state else (event.id,))[-KEPT_EVENT_IDS:]
+        state = part.rules.get(rule.id) or RuleState(event.device_id, event.part, rule.id, "idle", event.ts, event.ts)
+        if event.id in state.event_ids:
+            return
+        state = state._replace(event_ids=(*state.event_ids, event.id)[-KEPT_EVENT_IDS:])
         if event.raised:
             if _muted(rule, scope) or (rule.when is not None and not rule.when.evaluate(scope)):
+                part.rules[rule.id] = state  # a repeat is judged by what was known when it came first
+                changes.append(Change(rule.finding, state, "none", event.ts))
                 return
-            since = state.since if state and state.state == "firing" else event.ts
-            fresh = RuleState(event.device_id, event.part, rule.id, "firing", since, event.ts, event_ids)
-            self._fire(device, part, rule, fresh, event.ts, event.rx, changes, event=event)
-        elif state is not None and state.state == "firing":
-            self._to_idle(device, part, rule, state._replace(event_ids=event_ids), event.ts, changes)
+            since = state.since if state.state == "firing" else event.ts
+            self._fire(device, part, rule, state._replace(since=since), event.ts, event.rx, changes, event=event)
+        elif state.state == "firing" and not any(part.active(fault) for fault in rule.events):
+            self._to_idle(device, part, rule, state, event.ts, changes)
 
     def _judge_fault(self, device: _Device, part: _Part, event: Event, changes: list[Change]) -> None:
         """Conditions that ask `active(...)` for this fault look again."""
         watching = [
             rule
             for rule in self._conditions[device.kind, "port" if event.part else "device"]
-            if event.fault in _watched_faults(rule)
+            if event.fault in rule.watched_faults
         ]
         if watching:
-            fields = frozenset().union(*(_watched(rule) for rule in watching))
+            self._fire_due(device, part, event.ts, event.rx, changes, watching)
+            fields = frozenset().union(*(rule.watched for rule in watching))
             self._judge(device, part, event.device_id, event.part, fields, event, changes)
 
     # --- time ------------------------------------------------------------------------------------------------------
 
-    def _fire_due(self, device_id: str, device: _Device, part: _Part, ts: int, rx: int, changes: list[Change]) -> None:
-        """Rules whose `for` is over at `ts`, before the sample of that instant is looked at."""
-        for state in [state for state in part.rules.values() if state.state == "pending"]:
-            rule = self._rules[state.rule_id]
-            if state.since + rule.for_ms <= ts:
-                self._fire(device, part, rule, state, state.since + rule.for_ms, rx, changes)
+    def _fire_due(
+        self, device: _Device, part: _Part, ts: int, rx: int, changes: list[Change], rules: Sequence[Rule] | None = None
+    ) -> None:
+        """Of all rules or these: those whose `for` is over at `ts`, before what comes at that instant is looked at."""
+        waiting = [state for state in part.rules.values() if state.state == "pending"]
+        due = [(state.since + self._rules[state.rule_id].for_ms, state.rule_id) for state in waiting]
+        for at, rule_id in sorted(due):
+            rule = self._rules[rule_id]
+            if at <= ts and (rules is None or rule in rules):
+                self._fire(device, part, rule, part.rules[rule_id], at, rx, changes)
 
     def _heard(self, device: _Device, item: Reading | Event, changes: list[Change]) -> None:
         """A sign of life ends silence."""
@@ -402,7 +433,8 @@ class Engine:
             other.state == "firing" and self._rules[other.rule_id].finding.group == rule.finding.group
             for other in part.rules.values()
         )
-        changes.append(Change(rule.finding, idle, "clear" if was_firing and not still else "none", ts))
+        at = max(ts, state.changed)  # what a timer fired cannot be over before it began
+        changes.append(Change(rule.finding, idle, "clear" if was_firing and not still else "none", at))
 
     def _device(self, device_id: str, kind: str, now: int) -> _Device:
         device = self._devices.get(device_id)
@@ -413,18 +445,15 @@ class Engine:
         return device
 
 
+def _held(device: _Device, part: _Part, name: str) -> tuple[Value, int] | None:
+    """The newest value of a field and its device time: the part's own, or the device's where no part has such a field."""
+    held = part.values.get(name)
+    return device.parts[""].values.get(name) if held is None and name not in part_fields(device.kind) else held
+
+
 def _samples(rule: Rule) -> bool:
     """Whether a rule is judged on samples (and not on events or silence)."""
     return rule.when is not None and not rule.events
-
-
-def _watched(rule: Rule) -> frozenset[str]:
-    """Fields whose new values can change what the rule says."""
-    return frozenset().union(*(condition.fields for condition in (rule.when, rule.clear) if condition))
-
-
-def _watched_faults(rule: Rule) -> frozenset[str]:
-    return frozenset().union(*(condition.faults for condition in (rule.when, rule.clear) if condition))
 
 
 def _is_over(rule: Rule, scope: _Scope) -> bool:
@@ -445,7 +474,7 @@ def _evidence(
     names: Sequence[str] = sorted(rule.when.fields) if rule.when else ()
     seen: dict[str, Any] = {}
     for name in names:
-        held = part.values.get(name) or device.parts[""].values.get(name)
+        held = _held(device, part, name)
         if held is not None:
             seen[name] = {"value": held[0], "ts": held[1]}
     evidence: dict[str, Any] = {"rule": rule.id, "since": state.since, "at": at, "values": seen}

@@ -297,7 +297,7 @@ def _binary(compute: Callable[[Any, Any], Any], left: Evaluate, right: Evaluate)
             return None
         try:
             return compute(first, second)
-        except TypeError:  # a recorded fact of the device with another type than the rule expects
+        except (TypeError, OverflowError):  # a recorded fact of the device that is not what the rule expects
             return None
 
     return evaluate

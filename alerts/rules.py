@@ -35,6 +35,10 @@ class Rule(NamedTuple):
     clear: Condition | None
     deadline_ms: int
     mute_in: frozenset[str]
+    watched: frozenset[str]
+    """Fields whose new values can change what the rule says."""
+    watched_faults: frozenset[str]
+    """Faults whose coming and going can change it, by `active(...)`."""
 
 
 _Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
@@ -132,6 +136,9 @@ def _compile(raw: _Rule, kind: str) -> Rule:
     unknown = [fault for fault in raw.event if fault not in FAULTS or FAULTS[fault].kind != kind]
     if unknown:
         raise ValueError(f"event: no such fault of a {kind}: {', '.join(unknown)}")
+    when = _condition(raw.when, raw.part, kind, "when")
+    clear = _condition(raw.clear, raw.part, kind, "clear")
+    conditions = [condition for condition in (when, clear) if condition]
     return Rule(
         id=raw.id,
         kind=kind,
@@ -145,18 +152,20 @@ def _compile(raw: _Rule, kind: str) -> Rule:
             close=raw.close,
             needs_clear=raw.needs_clear,
         ),
-        when=_condition(raw.when, raw.part, kind, "when"),
+        when=when,
         events=frozenset(raw.event),
         silence_ms=duration_ms(raw.silence) if raw.silence else None,
         for_ms=duration_ms(raw.for_),
-        clear=_condition(raw.clear, raw.part, kind, "clear"),
+        clear=clear,
         deadline_ms=duration_ms(raw.deadline) if raw.deadline else DEADLINE_MS,
         mute_in=_modes(raw.mute_in, kind),
+        watched=frozenset({"service_mode"} if raw.mute_in else ()).union(*(one.fields for one in conditions)),
+        watched_faults=frozenset().union(*(condition.faults for condition in conditions)),
     )
 
 
 def _condition(text: str | None, part: str, kind: str, key: str) -> Condition | None:
-    """A rule of a port sees the port's fields, and the pile's where the port has none of that name."""
+    """A rule of a port sees the port's fields, and those of the pile that no port has (`mains`, never `ambient_c`)."""
     if text is None:
         return None
     fields = device_fields(kind) | (part_fields(kind) if part == "port" else {})

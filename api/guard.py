@@ -31,7 +31,9 @@ class Guard:
 
     def __init__(self, app: ASGIApp, http: Http) -> None:
         self._app = app
-        self._hosts = frozenset(host.lower() for host in ("localhost", "127.0.0.1", "::1", http.host, *http.allowed_hosts))
+        self._hosts = frozenset(
+            host.lower() for host in ("localhost", "127.0.0.1", "::1", http.host, *http.allowed_hosts)
+        )
         self._listens_anywhere = http.host in _ANYWHERE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

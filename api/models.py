@@ -5,6 +5,7 @@ All times are Unix milliseconds (UTC). Fields ending in `_device_ms` and every `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -58,11 +59,17 @@ class Party(BaseModel):
     id: str
     name: Name
 
+    @classmethod
+    def known(cls, party_id: str | None, names: Mapping[str, tuple[str, str]]) -> Party | None:
+        """`names`: (zh, en) by id, as the register gives them; an id without a name stands for itself."""
+        if party_id is None:
+            return None
+        zh, en = names.get(party_id, (party_id, party_id))
+        return cls(id=party_id, name=Name(zh=zh, en=en))
 
-class Value_(BaseModel):
+
+class FieldValue(BaseModel):
     """The newest value of one field."""
-
-    model_config = ConfigDict(title="Value")
 
     value: Value
     unit: str = Field(description="empty for counts, words and yes/no", examples=["°C"])
@@ -75,7 +82,7 @@ class Part(BaseModel):
     """A device itself (part \"\") or one of its ports (\"1\", \"2\", ...)."""
 
     ts: Ms
-    values: dict[str, Value_]
+    values: dict[str, FieldValue]
 
 
 class Device(BaseModel):
@@ -266,7 +273,9 @@ class ActionBody(BaseModel):
         description="who acts", examples=["王师傅"]
     )
     note: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000)] = ""
-    clear: bool = Field(default=False, description="the statement 'passengers out, lift clear' 乘客已全部救出、电梯已恢复正常")
+    clear: bool = Field(
+        default=False, description="the statement 'passengers out, lift clear' 乘客已全部救出、电梯已恢复正常"
+    )
 
 
 class Quarantined(BaseModel):

@@ -29,6 +29,6 @@ class Services:
     outbox: Outbox
     series: SeriesStore
     rules: Sequence[Rule]
-    stats: Callable[[], IngestStats]
-    """Counts of the ingest worker in this process."""
+    stats: Callable[[], IngestStats | None]
+    """Counts of the ingest worker in this process; None where another process runs it."""
     now: Clock

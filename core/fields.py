@@ -6,11 +6,16 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, NamedTuple, Union, get_args, get_origin
 
+from annotated_types import Ge, Le
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.config import JsonDict
 
 STALE_MS: Final = 600_000
 """After ten minutes without a new value a field is unknown, unless it says otherwise (DESIGN, wire contract)."""
+
+
+MAX_COUNT: Final = 2**53 - 1
+"""The largest whole number that every JSON reader keeps exactly; counters and sequence numbers end there."""
 
 
 class Wire(BaseModel):
@@ -28,6 +33,9 @@ class FieldSpec(NamedTuple):
     zh: str
     en: str
     choices: tuple[str, ...]
+    low: float | None
+    """What is physically possible, not what is healthy."""
+    high: float | None
     stale_ms: int
 
 
@@ -55,9 +63,18 @@ def specs(model: type[Wire]) -> dict[str, FieldSpec]:
         if not isinstance(extra, dict) or "x-zh" not in extra:
             continue
         python_type, choices = _plain_type(info.annotation)
-        stale_ms = int(str(extra["x-stale-ms"]))
+        low = next((float(str(m.ge)) for m in info.metadata if isinstance(m, Ge)), None)
+        high = next((float(str(m.le)) for m in info.metadata if isinstance(m, Le)), None)
         found[name] = FieldSpec(
-            name, python_type, str(extra["x-unit"]), str(extra["x-zh"]), info.title or name, choices, stale_ms
+            name,
+            python_type,
+            str(extra["x-unit"]),
+            str(extra["x-zh"]),
+            info.title or name,
+            choices,
+            low,
+            high,
+            int(str(extra["x-stale-ms"])),
         )
     return found
 

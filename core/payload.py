@@ -124,7 +124,7 @@ def _values(model: Wire, where: str, extras: _Extras) -> dict[str, Value]:
 
 
 def _plain(raw: Any) -> Value | None:
-    """An unknown value as number or text; nested ones as JSON text. None: a number that is not finite."""
+    """An unknown value as number or text; nested ones as JSON text. None: it holds a number that is not finite."""
     if isinstance(raw, bool):
         return raw
     if isinstance(raw, int | float):
@@ -133,8 +133,12 @@ def _plain(raw: Any) -> Value | None:
         except OverflowError:
             return None
         return number if math.isfinite(number) else None
-    text = raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False, separators=(",", ":"))
-    return text[:MAX_TEXT]
+    if isinstance(raw, str):
+        return raw[:MAX_TEXT]
+    try:
+        return json.dumps(raw, ensure_ascii=False, allow_nan=False, separators=(",", ":"))[:MAX_TEXT]
+    except ValueError:
+        return None
 
 
 def _event(address: Address, payload: EventPayload, rx: int, retained: bool) -> Message:

@@ -28,6 +28,11 @@ class Reading(NamedTuple):
     retained: bool = False
     """Kept by the broker from earlier: true, but no sign of life."""
 
+    @property
+    def sign_of_life(self) -> bool:
+        """Whether the device itself spoke just now. A last will is the broker's word, not the device's."""
+        return not self.retained and self.fields.get("online") is not False
+
 
 class Event(NamedTuple):
     """A fault code that was raised or cleared by the device itself."""
@@ -46,6 +51,10 @@ class Event(NamedTuple):
     raised: bool
     clock_ok: bool = True
     retained: bool = False
+
+    @property
+    def sign_of_life(self) -> bool:
+        return not self.retained
 
 
 class Message(NamedTuple):

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
+
+from pydantic import BaseModel, SecretStr
 
 from core.faults import FAULTS, TABLES
 from core.fields import FieldSpec, Wire
 from core.kinds import KINDS, Kind, device_fields, part_fields
 from core.kinds.status import EventPayload, Status
 from core.payload import MAX_PAYLOAD_BYTES, MAX_SNAPSHOTS
+from core.settings import Settings
 from core.ticket import MOVES, STEPS, State
 from core.topics import ID_PATTERN, ROOT
 
@@ -30,6 +34,7 @@ def documents() -> dict[str, str]:
         "docs/wire/fields.md": _fields(),
         "docs/wire/faults.md": _faults(),
         "docs/ticket-states.md": _ticket_states(),
+        "docs/settings.md": _settings(),
     }
     for kind in KINDS.values():
         made[f"docs/wire/{kind.name}.telemetry.schema.json"] = _json(_telemetry_schema(kind))
@@ -128,9 +133,16 @@ def _fields() -> str:
 def _field_table(specs: Iterable[FieldSpec]) -> str:
     names = {bool: "true/false", int: "whole number", float: "number", str: "text"}
     rows = [
-        (f"`{spec.name}`", " / ".join(spec.choices) or names[spec.type], spec.unit, spec.en, spec.zh) for spec in specs
+        (f"`{spec.name}`", " / ".join(spec.choices) or names[spec.type], spec.unit, _range(spec), spec.en, spec.zh)
+        for spec in specs
     ]
-    return _table(("field", "value", "unit", "meaning", "名称"), rows)
+    return _table(("field", "value", "unit", "possible", "meaning", "名称"), rows)
+
+
+def _range(spec: FieldSpec) -> str:
+    if spec.low is None:
+        return ""
+    return f"from {spec.low:g}" if spec.high is None else f"{spec.low:g} to {spec.high:g}"
 
 
 def _faults() -> str:
@@ -141,6 +153,24 @@ def _faults() -> str:
         text += f"\n## `{table.name}`, version {table.version}\n\n{table.source}.\n\n"
         text += _table(("code", "fault"), [(f"`{code}`", f"`{fault}`") for code, fault in table.codes.items()])
     return text
+
+
+def _settings() -> str:
+    text = _NOTICE + (
+        "# Settings\n\n`tizhuang.toml` in the working directory, overridden by `TIZHUANG_<SECTION>__<NAME>` in the environment, "
+        "overridden by\noptions of the command line. An unknown name in the file is an error.\n\n"
+        '```toml\n[mqtt]\nurl = "mqtts://ingest:secret@broker:8883"\n\n[http]\nport = 9000\n```\n\n'
+    )
+    rows = []
+    for section, outer in Settings.model_fields.items():
+        model = outer.annotation
+        assert isinstance(model, type)
+        assert issubclass(model, BaseModel)
+        for name, info in model.model_fields.items():
+            default = "" if isinstance(info.default, SecretStr | Path) and section != "data" else info.default
+            shown = "" if default in ("", None, ()) else f"`{default}`"
+            rows.append((f"`{section}.{name}`", f"`TIZHUANG_{section}__{name}`".upper(), shown, info.description or ""))
+    return text + _table(("setting", "environment", "default", "meaning"), rows)
 
 
 def _ticket_states() -> str:

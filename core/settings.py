@@ -49,10 +49,10 @@ class Mqtt(_Section):
 class Influx(_Section):
     """The production series store. An empty url means the embedded DuckDB file."""
 
-    url: str = ""
-    token: SecretStr = SecretStr("")
-    org: str = "tizhuang"
-    bucket: str = "tizhuang"
+    url: str = Field(default="", description="empty: DuckDB in the data folder. The InfluxDB driver is yet to come")
+    token: SecretStr = Field(default=SecretStr(""), description="access token")
+    org: str = Field(default="tizhuang", description="organisation (2.x)")
+    bucket: str = Field(default="tizhuang", description="bucket, or database")
 
 
 class Database(_Section):
@@ -64,8 +64,8 @@ class Database(_Section):
 class Http(_Section):
     """The API and the pages. There is no login yet, so the default is loopback only."""
 
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65_535)
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8080, ge=0, le=65_535, description="0: any free one")
     allowed_hosts: tuple[str, ...] = Field(
         default=(), description="host names that browsers may use for us besides localhost and `host`"
     )
@@ -74,13 +74,16 @@ class Http(_Section):
 class Data(_Section):
     """Where embedded databases live."""
 
-    dir: Path = Path("data")
+    dir: Path = Field(default=Path("data"), description="folder of the embedded databases and of run.json")
 
 
 class Alerts(_Section):
     """The rules in force."""
 
-    rules: Path = Field(default=Path(__file__).parent.parent / "deploy" / "rules", description="folder of rule files")
+    rules: Path = Field(
+        default=Path(__file__).parent.parent / "deploy" / "rules",
+        description="folder of rule files; empty: the default rules",
+    )
 
 
 class Settings(BaseSettings):

@@ -23,6 +23,9 @@ import structlog
 from core import mqtt, topics
 from core.settings import Mqtt
 
+CLOSE_S: Final = 1.5
+"""Closing waits no longer than this for a connection attempt that is under way; its thread ends with the process."""
+
 MAX_WAITING: Final = 2_000
 """Messages read and not yet taken by the worker. Brokers allow less in flight by default (Mosquitto: 20)."""
 
@@ -93,16 +96,12 @@ class Subscription:
                 self._client.ack(one.mid, one.qos)
         return len(ours)
 
-    @property
-    def waiting(self) -> int:
-        return self._waiting.qsize()
-
     def close(self) -> None:
         """Ends the connection; the session stays with the broker and collects messages until the next start."""
         self._closing.set()
         self._lost.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(CLOSE_S)
 
     def _stay_connected(self) -> None:
         """One round per connection, so that the epoch moves on strictly between two of them."""

@@ -35,8 +35,6 @@ class Source(Protocol):
     received: int
     connected: bool
 
-    @property
-    def waiting(self) -> int: ...
     def take(self, at_most: int, *, wait_s: float, linger_s: float) -> list[Delivery]: ...
     def ack(self, deliveries: Sequence[Delivery]) -> int: ...
 
@@ -90,7 +88,8 @@ class Worker:
         self._counts = dict.fromkeys(
             ("stored", "duplicate", "quarantined", "acked", "readings", "events", "clockless"), 0
         )
-        self._in_hand = 0
+        self._finished = 0
+        """Messages brought to their end, whichever: counted apart from the outcomes, so that the balance can fail."""
         self._blocked_by = ""
 
     def run(self, stop: threading.Event) -> None:
@@ -102,7 +101,6 @@ class Worker:
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Brings one batch to its end: durable and acknowledged, or given up because of a stop."""
-        self._in_hand = len(deliveries)
         decoded, rejected, duplicates = self._decode(deliveries)
         decoded = self._without_clock(decoded)
         kept = self._insist(lambda: self._quarantine.keep(rejected)) if rejected else True
@@ -110,13 +108,14 @@ class Worker:
             self._counts["quarantined"] += len(rejected)
             self._counts["duplicate"] += duplicates
             self._counts["acked"] += self._source.ack(deliveries)
-            self._in_hand = 0
+            self._finished += len(deliveries)
 
     def stats(self) -> IngestStats:
+        received = self._source.received
         return IngestStats(
             connected=self._source.connected,
-            received=self._source.received,
-            in_flight=self._source.waiting + self._in_hand,
+            received=received,
+            in_flight=received - self._finished,
             unknown_fields=len(self._unknown),
             unknown_fields_dropped=self._unknown.dropped,
             blocked_by=self._blocked_by,
@@ -167,11 +166,13 @@ class Worker:
             if first.get(id(one.delivery), one.delivery.rx) == one.delivery.rx
             else _Decoded(
                 one.delivery,
-                decode(
-                    one.delivery.topic,
-                    one.delivery.payload,
-                    first[id(one.delivery)],
-                    retained=one.delivery.retained,
+                self._unknown.limit(
+                    decode(
+                        one.delivery.topic,
+                        one.delivery.payload,
+                        first[id(one.delivery)],
+                        retained=one.delivery.retained,
+                    )
                 ),
             )
             for one in decoded

@@ -60,6 +60,8 @@ class Fleet:
         if not 0 < speed < math.inf:
             raise SettingsError(f"speed {speed:g}: must be a number above 0")
         self.devices = tuple(device for device in preset.devices if device.kind in kinds)
+        if not self.devices:
+            raise SettingsError(f"{preset.name} has no {' or '.join(KINDS[kind].en for kind in kinds)}")
         self.plan = assign(faults, self.devices, seed)
         self._pace = preset.pace
         self._speed = speed
@@ -131,12 +133,12 @@ class _Member:
 
     def tick(self, now_ms: int, dt_s: float) -> list[Outgoing]:
         self._state = self._driver.step(self._state, dt_s, self._rng)
-        events: list[Outgoing] = []
+        out: list[Outgoing] = []
         for lying in self._faults:
-            events += self._advance(lying, now_ms)
-        if self._silent:
-            return events
-        return self._telemetry(now_ms) + events
+            out += self._advance(lying, now_ms)
+        if not self._silent:
+            out += self._telemetry(now_ms)
+        return out
 
     def status(self, now_ms: int, *, online: bool) -> Outgoing:
         firmware = self._driver.firmware if online else None

@@ -27,7 +27,8 @@ IN_FLIGHT: Final = 200
 """Messages handed to the client and not yet acknowledged."""
 BACKLOG: Final = 5_000
 """Messages kept while the broker is away. When they are full the fleet stands still, and catches up later."""
-FAREWELL_S: Final = 2.0
+FAREWELL_S, CLOSE_S = 1.5, 0.5
+"""For the last messages, and for hanging up: a broker that does not answer cannot keep us from stopping."""
 
 Notice = Callable[[str], None]
 
@@ -131,7 +132,10 @@ class _Wire:
 
     def close(self) -> None:
         self._client.disconnect()
-        self._client.loop_stop()
+        # loop_stop waits for paho's thread, which may itself wait seconds for a connection.
+        hang_up = threading.Thread(target=self._client.loop_stop, daemon=True)
+        hang_up.start()
+        hang_up.join(CLOSE_S)
 
     def _on_connect(self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
@@ -141,7 +145,7 @@ class _Wire:
             self._notice(f"simulators: connected to {self._broker.host}:{self._broker.port} again")
 
     def _on_connect_fail(self, client: paho.Client, data: Any) -> None:
-        self._tell_away("no answer")
+        self._tell_away("cannot connect")
 
     def _on_disconnect(self, client: paho.Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:

@@ -84,6 +84,8 @@ class DuckDbSeries:
                 except BaseException:
                     self._connection.rollback()
                     raise
+            except (duckdb.DataError, duckdb.ProgrammingError):
+                raise  # the values are at fault, and no retry will make them fit
             except duckdb.Error as error:
                 raise StoreUnavailable(f"series store {self._path.name}: {_first_line(error)}") from error
             self._last.take(readings)
@@ -127,13 +129,15 @@ class DuckDbSeries:
         )
         return [Event(*row) for row in rows]
 
-    def standing_events(self) -> list[Event]:
+    def newest_events(self) -> list[Event]:
         rows = self._query(
             f"""
-            SELECT {_names(_EVENT_COLUMNS)} FROM (
-                SELECT * FROM event WHERE fault IS NOT NULL
-                QUALIFY row_number() OVER (PARTITION BY device_id, part, fault ORDER BY ts DESC, rowid DESC) = 1
-            ) WHERE raised
+            WITH once AS (
+                SELECT *, min(rowid) OVER (PARTITION BY device_id, part, id, ts, raised) AS came
+                FROM event WHERE fault IS NOT NULL
+            )
+            SELECT {_names(_EVENT_COLUMNS)} FROM once
+            QUALIFY row_number() OVER (PARTITION BY device_id, part, fault ORDER BY ts DESC, came DESC) = 1
             """,  # noqa: S608 - only our own column names
             [],
         )
@@ -231,7 +235,7 @@ class _LastValues:
         for reading in readings:
             part = self._parts.setdefault((reading.device_id, reading.part), _Part(reading.kind))
             part.ts = max(part.ts, reading.ts)
-            if not reading.retained:
+            if reading.sign_of_life:
                 part.rx = max(part.rx or 0, reading.rx)
             for name, value in reading.fields.items():
                 held = part.values.get(name)
@@ -254,15 +258,15 @@ class _LastValues:
         return seen
 
     def _load(self, connection: duckdb.DuckDBPyConnection, kind: str) -> None:
-        """One pass over the kind's table; fields outside the contract come from the newest row that has any."""
-        fields = [*all_fields(kind), "extra"]
+        """One pass over the kind's table, and one over the rows that have fields outside the contract."""
+        fields = list(all_fields(kind))
         newest = ", ".join(
             f'arg_max("{name}", (ts, rowid)) FILTER ("{name}" IS NOT NULL), max(ts) FILTER ("{name}" IS NOT NULL)'
             for name in fields
         )
         rows = connection.execute(
             f"""
-            SELECT device_id, part, max(ts), max(rx) FILTER (NOT retained), {newest}
+            SELECT device_id, part, max(ts), max(rx) FILTER (NOT retained AND online IS DISTINCT FROM false), {newest}
             FROM {kind} GROUP BY device_id, part
             """  # noqa: S608 - names of the contract
         ).fetchall()
@@ -270,11 +274,20 @@ class _LastValues:
             values: dict[str, LastValue] = {}
             for index, name in enumerate(fields):
                 value, value_ts = pairs[2 * index], pairs[2 * index + 1]
-                if name == "extra" and value is not None:
-                    values |= {key: LastValue(extra, value_ts) for key, extra in json.loads(value).items()}
-                elif value is not None:
+                if value is not None:
                     values[name] = LastValue(value, value_ts)
             self._parts[device_id, part] = _Part(kind, ts, rx, values)
+        extras = connection.execute(
+            f"""
+            SELECT device_id, part, name, arg_max(json_extract(extra, pointer), (ts, rowid)), max(ts) FROM (
+                SELECT *, '/' || replace(replace(name, '~', '~0'), '/', '~1') AS pointer
+                FROM (SELECT device_id, part, ts, rowid, extra, unnest(json_keys(extra)) AS name
+                      FROM {kind} WHERE extra IS NOT NULL)
+            ) GROUP BY device_id, part, name
+            """  # noqa: S608 - names of the contract
+        ).fetchall()
+        for device_id, part, name, raw, ts in extras:
+            self._parts[device_id, part].values[name] = LastValue(json.loads(raw), ts)
 
 
 def _row(reading: Reading, fields: Sequence[str], known: Iterable[str]) -> tuple[Any, ...]:

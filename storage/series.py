@@ -63,13 +63,13 @@ class SeriesStore(Protocol):
         """By (device id, part); of all devices when none are named."""
 
     def last_seen(self) -> dict[str, int]:
-        """Newest receive time of a sign of life, by device id."""
+        """Newest receive time of a sign of life (`Reading.sign_of_life`), by device id."""
 
     def events(self, device_id: str, *, start: int, end: int, limit: int) -> list[Event]:
         """Events of one device with `start` <= ts < `end`, newest first, each once."""
 
-    def standing_events(self) -> list[Event]:
-        """The newest event of each (device, part, fault) where that is `raised`: what still stands."""
+    def newest_events(self) -> list[Event]:
+        """The newest event of each (device, part, fault), raised or cleared; at one instant the later one."""
 
     def close(self) -> None:
         """Flushes and releases everything."""

@@ -64,6 +64,7 @@ class Mosquitto(NamedTuple):
 
     port: int
     log: Path
+    child: subprocess.Popen[bytes]
 
     @property
     def url(self) -> str:
@@ -94,7 +95,7 @@ def mosquitto(folder: Path, *, port: int | None = None, persistence: bool = Fals
     log = folder / "mosquitto.log"
     with process([str(program("mosquitto")), "-c", str(config)], log=log) as child:
         wait_until(f"mosquitto on port {port}: {log}", lambda: child.poll() is None and answers(port))
-        yield Mosquitto(port, log)
+        yield Mosquitto(port, log, child)
 
 
 class Tizhuang(NamedTuple):

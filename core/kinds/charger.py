@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from core.fields import Wire, field
+from core.fields import MAX_COUNT, Wire, field
 
 PortState = Literal["idle", "charging", "plugged", "full", "floating", "fault"]
 MAX_PORTS = 64
@@ -32,7 +32,9 @@ class ChargerTelemetry(Wire):
     """One snapshot of a pile. Every field but `ts` may be missing, ports too: report by exception."""
 
     ts: int = Field(description="device time, Unix milliseconds")
-    seq: int | None = Field(default=None, ge=0, description="grows by one per message; recognises redelivery")
+    seq: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="grows by one per message; recognises redelivery"
+    )
     ports: Annotated[tuple[PortTelemetry, ...], Field(max_length=MAX_PORTS)] = Field(
         default=(), description="the ports that have something to report, each at most once"
     )

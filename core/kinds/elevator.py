@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from core.fields import Wire, field
+from core.fields import MAX_COUNT, Wire, field
 
 ServiceMode = Literal[
     "stopped", "normal", "inspection", "fire_return", "fireman", "emergency_power", "earthquake", "unknown"
@@ -20,7 +20,9 @@ class ElevatorTelemetry(Wire):
     """One snapshot of a lift. Every field but `ts` may be missing: report by exception."""
 
     ts: int = Field(description="device time, Unix milliseconds")
-    seq: int | None = Field(default=None, ge=0, description="grows by one per message; recognises redelivery")
+    seq: int | None = Field(
+        default=None, ge=0, le=MAX_COUNT, description="grows by one per message; recognises redelivery"
+    )
 
     service_mode: ServiceMode | None = field("服务模式", "service mode")
     moving: bool | None = field("运行中", "moving")
@@ -30,9 +32,9 @@ class ElevatorTelemetry(Wire):
     floor: int | None = field("物理楼层", "physical floor", ge=1, le=200)
     floor_label: str | None = field("楼层显示", "floor shown", max_length=4)
     occupied: bool | None = field("轿厢有人", "person in car")
-    trips: int | None = field("运行次数", "trips", ge=0)
+    trips: int | None = field("运行次数", "trips", ge=0, le=MAX_COUNT)
     run_hours: float | None = field("运行小时", "running hours", unit="h", ge=0)
-    door_cycles: int | None = field("开关门次数", "door cycles", ge=0)
+    door_cycles: int | None = field("开关门次数", "door cycles", ge=0, le=MAX_COUNT)
     speed_mps: float | None = field("速度", "speed", unit="m/s", ge=0, le=20)
     load_kg: float | None = field("载荷", "load", unit="kg", ge=0, le=10_000)
     levelling_mm: float | None = field("平层误差", "levelling error", unit="mm", ge=-5_000, le=5_000)

@@ -10,11 +10,12 @@ from simulators.fleet import Fleet
 from simulators.plan import parse
 
 START_MS = 1_766_289_600_000
+BUSY = presets.get("shenhui")._replace(pace=presets.DEMO_PACE)
 
 
 def life(text, *, seconds=60, every_ms=100, seed=1, speed=1.0):
     """Second -> what the device with the fault said: (channel, payload)."""
-    fleet = Fleet(presets.get("demo"), seed=seed, speed=speed, faults=[parse(text)])
+    fleet = Fleet(BUSY, seed=seed, speed=speed, faults=[parse(text)])
     device = fleet.plan[0].device
     told = []
     for now_ms in range(START_MS, START_MS + seconds * 1_000 + 1, every_ms):

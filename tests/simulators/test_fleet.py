@@ -38,7 +38,9 @@ def demo(**options):
 def test_same_seed_same_bytes_and_all_of_it_is_valid(seed, speed, gaps):
     told = drive(demo(seed=seed, speed=speed, faults=FAULTS), gaps)
     assert told == drive(demo(seed=seed, speed=speed, faults=FAULTS), gaps)
-    seqs, telemetry_ms, counters = defaultdict(int), {}, {}
+    seqs: dict[str, int] = defaultdict(int)
+    telemetry_ms: dict[str, int] = {}
+    counters: dict[tuple[str, str], float] = {}
     for now_ms, (topic, payload, retain) in told:
         message = decode(topic, payload, now_ms)
         assert not message.unknown_fields

@@ -11,11 +11,9 @@ from simulators.lift import Lift, LiftState, Phase
 
 NOON_S = 1_766_289_600.0  # 2025-12-21 12:00 in Shanghai
 
-lifts = st.builds(
-    Lift,
-    floors=st.integers(2, 7),
-    rated_speed_mps=st.floats(0.4, 1.0),
-    pace=st.builds(Pace, calls_per_day=st.floats(60, 20_000), by_hour=st.booleans()),
+paces = st.tuples(st.floats(60, 20_000), st.booleans()).map(lambda p: Pace(calls_per_day=p[0], by_hour=p[1]))
+lifts = st.tuples(st.integers(2, 7), st.floats(0.4, 1.0), paces).map(
+    lambda p: Lift(floors=p[0], rated_speed_mps=p[1], pace=p[2])
 )
 seeds = st.integers(0, 2**32)
 steps_s = st.lists(st.integers(1, 30_000).map(lambda ms: ms / 1_000), max_size=60)

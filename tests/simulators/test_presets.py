@@ -39,9 +39,9 @@ def test_everything_named_exists_and_fits_the_wire(name):
         assert device.en
         if device.kind == "elevator":
             assert (device.site, device.building, device.stair) in stairs
-            assert 4 <= device.statics["floors"] <= 7
-            assert 0.4 <= device.statics["rated_speed_mps"] <= 1.0
-            assert 320 <= device.statics["rated_load_kg"] <= 630
+            assert 4 <= int(device.statics["floors"]) <= 7
+            assert 0.4 <= float(device.statics["rated_speed_mps"]) <= 1.0
+            assert 320 <= float(device.statics["rated_load_kg"]) <= 630
     assert len({device.device_id for device in preset.devices}) == len(preset.devices)
     assert contractors == {device.contractor for device in preset.devices}
 

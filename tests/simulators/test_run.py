@@ -1,9 +1,9 @@
 import json
-import shutil
 import socket
-import subprocess
 import threading
 from collections import defaultdict
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import pytest
 
@@ -14,37 +14,10 @@ from simulators import presets
 from simulators.fleet import Fleet
 from simulators.plan import parse
 from simulators.run import run, simulate
+from tests import servers
+from tests.conftest import require
 
 WAIT_S = 20
-MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/opt/homebrew/sbin")
-
-
-class Mosquitto:
-    """A real broker on a loopback port that keeps its sessions over a restart."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        (folder / "mosquitto.conf").write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 0\n"
-            f"persistence true\npersistence_location {folder}/\n"
-        )
-        self.settings = Mqtt(url=f"mqtt://127.0.0.1:{self.port}", prefix="p/01")
-        self.start()
-
-    def start(self):
-        command = [MOSQUITTO, "-c", str(self.folder / "mosquitto.conf")]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            if "running" in line:
-                return
-        raise AssertionError("mosquitto did not start")
-
-    def stop(self):
-        self.process.terminate()
-        self.process.communicate(timeout=WAIT_S)
 
 
 class Subscriber:
@@ -76,54 +49,54 @@ class Subscriber:
         self.client.loop_stop()
 
 
-@pytest.fixture
-def mosquitto(tmp_path):
-    if MOSQUITTO is None:
-        pytest.skip("mosquitto is not installed")
-    server = Mosquitto(tmp_path)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def subscriber(mosquitto):
-    hearing = Subscriber(mosquitto.settings)
-    yield hearing
-    hearing.stop()
+@contextmanager
+def subscriber(settings):
+    hearing = Subscriber(settings)
+    try:
+        yield hearing
+    finally:
+        hearing.stop()
 
 
 def goodbyes(heard):
     return sum(topic.endswith("status") and not said["online"] for topic, said in heard)
 
 
-@pytest.mark.real("mosquitto")
-def test_a_fleet_is_heard_and_says_goodbye(mosquitto, subscriber):
+def test_a_fleet_is_heard_and_says_goodbye(mosquitto):
+    settings = Mqtt(url=mosquitto.url, prefix="p/01")
     fleet = Fleet(presets.get("demo"), seed=1, speed=20, faults=[parse("smoke@500ms")])
-    tally = run(mosquitto.settings, fleet, threading.Event(), for_s=1.5)
-    subscriber.wait_for(lambda heard: goodbyes(heard) == 16)
-    assert tally.published == tally.acknowledged == len(subscriber.heard)
-    assert all(topic.startswith("p/01/tizhuang/v1/fenghe/") for topic, _ in subscriber.heard)
-    assert [said["code"] for topic, said in subscriber.heard if topic.endswith("event")] == ["alarm-4"]
+    with subscriber(settings) as hearing:
+        tally = run(settings, fleet, threading.Event(), for_s=1.5)
+        hearing.wait_for(lambda heard: goodbyes(heard) == 16)
+    assert tally.published == tally.acknowledged == len(hearing.heard)
+    assert all(topic.startswith("p/01/tizhuang/v1/fenghe/") for topic, _ in hearing.heard)
+    assert [said["code"] for topic, said in hearing.heard if topic.endswith("event")] == ["alarm-4"]
 
 
-@pytest.mark.real("mosquitto")
-def test_a_broker_that_goes_away_costs_no_message(mosquitto, subscriber):
-    stop, notices = threading.Event(), []
+def test_a_broker_that_goes_away_costs_no_message(tmp_path):
+    require("mosquitto")
+    port = servers.free_port()
+    settings = Mqtt(url=f"mqtt://127.0.0.1:{port}")
+    stop, notices = threading.Event(), list[str]()
     fleet = Fleet(presets.get("demo"), seed=1, speed=20)
-    runner = threading.Thread(target=run, args=(mosquitto.settings, fleet, stop), kwargs={"notice": notices.append})
-    runner.start()
-    try:
-        subscriber.wait_for(lambda heard: len(heard) > 50)
-        mosquitto.stop()
-        mosquitto.start()
-        before = len(subscriber.heard)
-        subscriber.wait_for(lambda heard: len(heard) > before + 100)
-    finally:
+    runner = threading.Thread(target=run, args=(settings, fleet, stop), kwargs={"notice": notices.append})
+    with ExitStack() as stack:
+        # Both brokers keep the subscriber's session in the same folder, so what was said meanwhile still reaches it.
+        first = stack.enter_context(servers.mosquitto(tmp_path, port=port, persistence=True))
+        hearing = stack.enter_context(subscriber(settings))
+        runner.start()
+        stack.callback(stop.set)
+        hearing.wait_for(lambda heard: len(heard) > 50)
+        first.child.terminate()
+        first.child.wait(WAIT_S)
+        stack.enter_context(servers.mosquitto(tmp_path, port=port, persistence=True))
+        before = len(hearing.heard)
+        hearing.wait_for(lambda heard: len(heard) > before + 100)
         stop.set()
         runner.join(WAIT_S)
-    subscriber.wait_for(lambda heard: goodbyes(heard) >= 16)
+        hearing.wait_for(lambda heard: goodbyes(heard) >= 16)
     seqs = defaultdict(set)
-    for topic, said in subscriber.heard:
+    for topic, said in hearing.heard:
         seqs[topic.split("/")[-2]].add(said["seq"])
     assert all(seen == set(range(1, max(seen) + 1)) for seen in seqs.values())
     assert len(notices) == 2
@@ -131,11 +104,11 @@ def test_a_broker_that_goes_away_costs_no_message(mosquitto, subscriber):
     assert "connected" in notices[1]
 
 
-@pytest.mark.real("mosquitto")
-def test_simulate_says_what_it_does(mosquitto, subscriber, capsys):
+def test_simulate_says_what_it_does(mosquitto, capsys):
     stop = threading.Event()
     stop.set()
-    simulate(mosquitto.settings, "shenhui", seed=1, speed=1, faults=["overheat@30s:pile-02/4"], for_s=None, stop=stop)
+    options: dict[str, Any] = {"seed": 1, "speed": 1, "for_s": None, "stop": stop}
+    simulate(Mqtt(url=mosquitto.url), "shenhui", faults=["overheat@30s:pile-02/4"], **options)
     told = capsys.readouterr().err
     assert told == (
         f"simulating shenhui: 4 lifts, 2 charging piles -> 127.0.0.1:{mosquitto.port}; "
@@ -147,20 +120,13 @@ def test_no_broker_at_all_is_said_once_and_ends_in_time():
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         settings = Mqtt(url=f"mqtt://127.0.0.1:{nobody.getsockname()[1]}")
-        notices = []
+        notices = list[str]()
         tally = run(settings, Fleet(presets.get("demo"), seed=1), threading.Event(), for_s=1.2, notice=notices.append)
     assert tally == (0, 0)
     assert len(notices) == 1
 
 
 def test_faults_are_understood_before_anything_is_connected():
+    options: dict[str, Any] = {"seed": 1, "speed": 1, "for_s": 1, "stop": threading.Event()}
     with pytest.raises(SettingsError, match="unknown fault 'fire'"):
-        simulate(
-            Mqtt(url="mqtt://127.0.0.1:1"),
-            "demo",
-            seed=1,
-            speed=1,
-            faults=["fire@1m"],
-            for_s=1,
-            stop=threading.Event(),
-        )
+        simulate(Mqtt(url="mqtt://127.0.0.1:1"), "demo", faults=["fire@1m"], **options)
