@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 import typer
@@ -49,6 +49,7 @@ from ingest.worker import Worker
 from simulators import presets
 from simulators.plan import parse
 from simulators.run import simulate as run_simulators
+from storage.drivers import open_series
 from storage.folder import copy_aside, held
 from storage.incidents import Incidents
 from storage.outbox import Outbox
@@ -57,7 +58,7 @@ from storage.receipts import Receipts
 from storage.records import Records, address, migrate, open_records
 from storage.register_file import checked
 from storage.registry import Registry
-from storage.series import SeriesStore, open_series
+from storage.series import SeriesStore
 from storage.tickets import Tickets
 
 ROOT = Path(__file__).parent
@@ -271,7 +272,7 @@ def demo(
     for_s: _For = None,
 ) -> None:
     """A live neighbourhood on this machine: broker, simulators, worker, alerts, API and pages in one command."""
-    neighbourhood = checked(register_of(preset))
+    neighbourhood = checked(presets.get(preset).entries())
     faults = fault or DEMO_FAULTS
     for one in faults:
         parse(one)  # says now what cannot be understood, not in the child later
@@ -380,39 +381,6 @@ def schema(
 
 
 # --- small things ----------------------------------------------------------------------------------------------------
-
-
-def register_of(preset: str) -> dict[str, list[dict[str, Any]]]:
-    """A simulated neighbourhood as entries of the register."""
-    found = presets.get(preset)
-    return {
-        "sites": [
-            {
-                "id": site.id,
-                "zh": site.zh,
-                "en": site.en,
-                "street_zh": site.street_zh or "",
-                "latitude": site.lat,
-                "longitude": site.lon,
-            }
-            for site in found.sites
-        ],
-        "buildings": [{"site": b.site, "id": b.id, "zh": b.zh, "en": b.en} for b in found.buildings],
-        "contractors": [contractor._asdict() for contractor in found.contractors],
-        "devices": [
-            {
-                "site": device.site,
-                "id": device.id,
-                "kind": device.kind,
-                "zh": device.zh,
-                "en": device.en,
-                "building": device.building,
-                "contractor": device.contractor,
-                "statics": dict(device.statics),
-            }
-            for device in found.devices
-        ],
-    }
 
 
 def _open(stack: ExitStack, settings: Settings) -> Records:

@@ -104,7 +104,7 @@ class AlertDesk:
         for change in self._unsaved:
             if change.effect != "none":
                 _log.info(
-                    f"incident {change.effect}",
+                    "fault" if change.effect == "raise" else "fault gone",
                     device=change.state.device_id,
                     part=change.state.part,
                     rule=change.state.rule_id,

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final
 
+from alerts.evidence import evidence
+from alerts.memory import Device, Fault, Part, Scope
 from alerts.rules import Rule
 from core.incident import Change, RuleState
-from core.kinds import KINDS, all_fields, part_fields
+from core.kinds import KINDS, part_fields
 from core.reading import Batch, Event, Reading, Value
 
 TIMER_GRACE_MS: Final = 1_000
@@ -26,100 +27,7 @@ TIMER_GRACE_MS: Final = 1_000
 START_GRACE_MS: Final = 5_000
 """After a start, timers first let the broker deliver what queued up while we were away."""
 
-LAG_WINDOW_MS: Final = 600_000
-
 KEPT_EVENT_IDS: Final = 16
-
-
-class _Fault(NamedTuple):
-    """The newest thing a device said about one of its faults."""
-
-    ts: int
-    raised: bool
-    ids: tuple[str, ...]
-    """Events of that instant, so that a repeat of one is not taken for something newer."""
-
-
-@dataclass(slots=True)
-class _Part:
-    """One part of a device: values and where each of its rules stands."""
-
-    watermark: int = 0
-    offset: int = 0
-    """Receive time minus device time of the newest sample, ms: leads from a device's time to the wall clock."""
-    values: dict[str, tuple[Value, int]] = field(default_factory=dict)
-    faults: dict[str, _Fault] = field(default_factory=dict)
-    rules: dict[str, RuleState] = field(default_factory=dict)
-
-    def active(self, fault: str) -> bool:
-        """Raised and not cleared."""
-        known = self.faults.get(fault)
-        return known is not None and known.raised
-
-    def take(self, values: Mapping[str, Value], ts: int, judged: frozenset[str]) -> None:
-        """Every field keeps its newest value by device time, whenever it reached us."""
-        for name, value in values.items():
-            held = self.values.get(name)
-            if name in judged and (held is None or held[1] <= ts):
-                self.values[name] = (value, ts)
-
-
-@dataclass(slots=True)
-class _Lag:
-    """How far a device's clock runs behind ours, ms: the least delay of its recent messages.
-
-    A live device with a slow clock is always equally late; a backlog is much later than what came before it. The
-    window moves on by messages, so an outage does not forget how the device's clock stood before it.
-    """
-
-    window_start: int = 0
-    before: int | None = None
-    now: int | None = None
-
-    def take(self, ts: int, rx: int) -> None:
-        if self.now is None or rx - self.window_start > LAG_WINDOW_MS:
-            self.before, self.now, self.window_start = self.now, rx - ts, rx
-        else:
-            self.now = min(self.now, rx - ts)
-
-    @property
-    def ms(self) -> int:
-        known = [lag for lag in (self.before, self.now) if lag is not None]
-        return min(known, default=0)
-
-
-@dataclass(slots=True)
-class _Device:
-    """What all parts of a device share."""
-
-    kind: str
-    statics: Mapping[str, Value] = field(default_factory=dict)
-    last_rx: int | None = None
-    last_ts: int = 0
-    lag: _Lag = field(default_factory=_Lag)
-    parts: dict[str, _Part] = field(default_factory=dict)
-
-
-class _Scope(NamedTuple):
-    """A condition's view of one part at one instant: the fields that such a part has, then those of the device."""
-
-    device: _Device
-    part: _Part
-    now: int
-
-    def field(self, name: str) -> Value | None:
-        held = _held(self.device, self.part, name)
-        if held is None:
-            return None
-        value, ts = held
-        spec = all_fields(self.device.kind).get(name)
-        return None if spec and self.now - ts > spec.stale_ms else value
-
-    def static(self, name: str) -> Value | None:
-        return self.device.statics.get(name)
-
-    def active(self, fault: str) -> bool:
-        return self.part.active(fault)
 
 
 class Engine:
@@ -141,7 +49,7 @@ class Engine:
             for fault in rule.events:
                 self._by_fault.setdefault(fault, []).append(rule)
         self._silence = {kind: [r for r in self._rules.values() if r.kind == kind and r.silence_ms] for kind in KINDS}
-        self._devices: dict[str, _Device] = {}
+        self._devices: dict[str, Device] = {}
         self._timers: list[tuple[int, str, str, str]] = []
         """(wall time, device, part, rule): a heap. An entry that no longer fits its rule's state is skipped."""
         self._started = now
@@ -168,7 +76,7 @@ class Engine:
     ) -> None:
         """What the series store remembers of a known device's part."""
         device = self._devices[device_id]
-        held = device.parts.setdefault(part, _Part())
+        held = device.parts.setdefault(part, Part())
         judged = self._judged_fields[device.kind]
         held.values.update((name, value) for name, value in values.items() if name in judged)
         held.watermark = max(held.watermark, ts)
@@ -181,17 +89,18 @@ class Engine:
     def restore_event(self, event: Event) -> None:
         """The newest event of a fault, raised or cleared."""
         if event.fault and event.device_id in self._devices:
-            part = self._devices[event.device_id].parts.setdefault(event.part, _Part())
-            part.faults[event.fault] = _Fault(event.ts, event.raised, (event.id,))
+            part = self._devices[event.device_id].parts.setdefault(event.part, Part())
+            part.faults[event.fault] = Fault(event.ts, event.raised, (event.id,))
 
     def restore_state(self, state: RuleState) -> None:
         """A row that was saved before. Rows of rules or devices that are gone are left alone."""
         rule, device = self._rules.get(state.rule_id), self._devices.get(state.device_id)
         if rule is None or device is None:
             return
-        part = device.parts.setdefault(state.part, _Part())
+        part = device.parts.setdefault(state.part, Part())
         part.rules[state.rule_id] = state
         if _samples(rule):  # `since` is the time of a sample; the instant a timer fired at was none
+            part.settled = max(part.settled, state.since)
             part.watermark = max(part.watermark, state.since)
         if state.state == "pending":
             due = max(state.since + rule.for_ms + part.offset + TIMER_GRACE_MS, self._started + START_GRACE_MS)
@@ -212,7 +121,7 @@ class Engine:
                 device.last_rx = max(device.last_rx or 0, item.rx)
                 device.last_ts = max(device.last_ts, item.ts)
                 device.lag.take(item.ts, item.rx)
-            part = device.parts.setdefault(item.part, _Part())
+            part = device.parts.setdefault(item.part, Part())
             if isinstance(item, Event):
                 self._event(device, part, item, changes)
             else:
@@ -233,7 +142,7 @@ class Engine:
             elif (state := part.rules.get(rule_id)) and state.state == "pending":
                 due = state.since + rule.for_ms
                 if due + part.offset + TIMER_GRACE_MS <= now:
-                    self._fire(device, part, rule, state, due, now, changes)
+                    self._fire_timer(device, part, state, due, changes)
                 else:
                     self._set_timer(due + part.offset + TIMER_GRACE_MS, state)
         return changes
@@ -250,29 +159,31 @@ class Engine:
 
     # --- one sample, one event -----------------------------------------------------------------------------------
 
-    def _reading(self, device: _Device, part: _Part, reading: Reading, changes: list[Change]) -> None:
+    def _reading(self, device: Device, part: Part, reading: Reading, changes: list[Change]) -> None:
         if reading.ts < part.watermark and reading.fields.get("online") is False and not reading.retained:
             # A last will carries the time at which it was left with the broker; it becomes true when it is published.
             reading = reading._replace(ts=part.watermark)
-        part.take(reading.fields, reading.ts, self._judged_fields[device.kind])
+        news = part.take(reading.fields, reading.ts, self._judged_fields[device.kind])
         if reading.ts < part.watermark:
             self.late_samples += 1
             return
-        self._fire_due(device, part, reading.ts, reading.rx, changes)
+        self._fire_due(device, part, reading.ts, changes)
+        offset = reading.rx - reading.ts
+        part.offset = offset if reading.ts > part.watermark else min(offset, part.offset)  # a repeat is no later
         part.watermark = reading.ts
-        part.offset = reading.rx - reading.ts
-        self._judge(device, part, reading.device_id, reading.part, reading.fields.keys(), reading, changes)
+        self._judge(device, part, reading.device_id, reading.part, news, reading, changes)
         if not reading.part:
             for name, other in device.parts.items():  # rules of ports may look at fields of the pile
-                if name and (given := reading.fields.keys() - part_fields(device.kind).keys()):
+                given = news - part_fields(device.kind).keys()
+                if name and given and reading.ts >= other.settled:
                     instant = reading._replace(ts=max(reading.ts, other.watermark))
-                    self._fire_due(device, other, instant.ts, instant.rx, changes)
+                    self._fire_due(device, other, instant.ts, changes)
                     self._judge(device, other, reading.device_id, name, given, instant, changes)
 
     def _judge(
         self,
-        device: _Device,
-        part: _Part,
+        device: Device,
+        part: Part,
         device_id: str,
         part_name: str,
         fields: Iterable[str],
@@ -281,7 +192,7 @@ class Engine:
     ) -> None:
         """Evaluates the rules that look at one of these fields."""
         given = frozenset(fields)
-        scope = _Scope(device, part, item.ts)
+        scope = Scope(device, part, item.ts)
         for rule in self._conditions[device.kind, "port" if part_name else "device"]:
             if given.isdisjoint(rule.watched):
                 continue
@@ -301,8 +212,8 @@ class Engine:
 
     def _start(
         self,
-        device: _Device,
-        part: _Part,
+        device: Device,
+        part: Part,
         rule: Rule,
         device_id: str,
         part_name: str,
@@ -317,22 +228,31 @@ class Engine:
         changes.append(Change(rule.finding, state, "none", item.ts))
         self._set_timer(item.rx + rule.for_ms + TIMER_GRACE_MS, state)
 
-    def _event(self, device: _Device, part: _Part, event: Event, changes: list[Change]) -> None:
+    def _event(self, device: Device, part: Part, event: Event, changes: list[Change]) -> None:
         if event.fault is None:
             return
         known = part.faults.get(event.fault)
         if known is not None and (event.ts < known.ts or (event.ts == known.ts and event.id in known.ids)):
             return  # older than what we know, or a repeat
         ids = (*known.ids, event.id) if known is not None and event.ts == known.ts else (event.id,)
-        part.faults[event.fault] = _Fault(event.ts, event.raised, ids[-KEPT_EVENT_IDS:])
-        scope = _Scope(device, part, event.ts)
+        part.faults[event.fault] = Fault(event.ts, event.raised, ids[-KEPT_EVENT_IDS:])
+        scope = Scope(device, part, event.ts)
         for rule in self._by_fault.get(event.fault, ()):
-            self._event_rule(device, part, rule, event, scope, changes)
+            self._event_rule(device, part, rule, event, scope, changes, stood=known is not None and known.raised)
         self._judge_fault(device, part, event, changes)
 
     def _event_rule(
-        self, device: _Device, part: _Part, rule: Rule, event: Event, scope: _Scope, changes: list[Change]
+        self,
+        device: Device,
+        part: Part,
+        rule: Rule,
+        event: Event,
+        scope: Scope,
+        changes: list[Change],
+        *,
+        stood: bool,
     ) -> None:
+        """`stood`: until now the fault was known to be raised."""
         state = part.rules.get(rule.id) or RuleState(event.device_id, event.part, rule.id, "idle", event.ts, event.ts)
         if event.id in state.event_ids:
             return
@@ -345,24 +265,26 @@ class Engine:
             since = state.since if state.state == "firing" else event.ts
             self._fire(device, part, rule, state._replace(since=since), event.ts, event.rx, changes, event=event)
         elif state.state == "firing" and not any(part.active(fault) for fault in rule.events):
+            if not stood and event.ts < state.changed:
+                return  # the end of an earlier time, delivered again after a restart
             self._to_idle(device, part, rule, state, event.ts, changes)
 
-    def _judge_fault(self, device: _Device, part: _Part, event: Event, changes: list[Change]) -> None:
+    def _judge_fault(self, device: Device, part: Part, event: Event, changes: list[Change]) -> None:
         """Conditions that ask `active(...)` for this fault look again."""
         watching = [
             rule
             for rule in self._conditions[device.kind, "port" if event.part else "device"]
             if event.fault in rule.watched_faults
         ]
-        if watching:
-            self._fire_due(device, part, event.ts, event.rx, changes, watching)
+        if watching and event.ts >= part.settled:
+            self._fire_due(device, part, event.ts, changes, watching)
             fields = frozenset().union(*(rule.watched for rule in watching))
             self._judge(device, part, event.device_id, event.part, fields, event, changes)
 
     # --- time ------------------------------------------------------------------------------------------------------
 
     def _fire_due(
-        self, device: _Device, part: _Part, ts: int, rx: int, changes: list[Change], rules: Sequence[Rule] | None = None
+        self, device: Device, part: Part, ts: int, changes: list[Change], rules: Sequence[Rule] | None = None
     ) -> None:
         """Of all rules or these: those whose `for` is over at `ts`, before what comes at that instant is looked at."""
         waiting = [state for state in part.rules.values() if state.state == "pending"]
@@ -370,9 +292,13 @@ class Engine:
         for at, rule_id in sorted(due):
             rule = self._rules[rule_id]
             if at <= ts and (rules is None or rule in rules):
-                self._fire(device, part, rule, part.rules[rule_id], at, rx, changes)
+                self._fire_timer(device, part, part.rules[rule_id], at, changes)
 
-    def _heard(self, device: _Device, item: Reading | Event, changes: list[Change]) -> None:
+    def _fire_timer(self, device: Device, part: Part, state: RuleState, at: int, changes: list[Change]) -> None:
+        """Its `for` is over. Whether that is late depends on the data it rests on, not on who looked when."""
+        self._fire(device, part, self._rules[state.rule_id], state, at, at + part.offset, changes)
+
+    def _heard(self, device: Device, item: Reading | Event, changes: list[Change]) -> None:
         """A sign of life ends silence."""
         part = device.parts[""]
         for rule in self._silence[device.kind]:
@@ -381,7 +307,7 @@ class Engine:
                 self._to_idle(device, part, rule, state, max(item.ts, state.since), changes)
                 self._set_silence_timer(item.device_id, rule, item.rx)
 
-    def _check_silence(self, device_id: str, device: _Device, rule: Rule, now: int, changes: list[Change]) -> None:
+    def _check_silence(self, device_id: str, device: Device, rule: Rule, now: int, changes: list[Change]) -> None:
         part = device.parts[""]
         state = part.rules.get(rule.id)
         if state is not None and state.state == "firing":
@@ -409,8 +335,8 @@ class Engine:
 
     def _fire(
         self,
-        device: _Device,
-        part: _Part,
+        device: Device,
+        part: Part,
         rule: Rule,
         state: RuleState,
         at: int,
@@ -421,10 +347,10 @@ class Engine:
         fired = state._replace(state="firing", changed=at)
         part.rules[rule.id] = fired
         late = rule.silence_ms is None and rx - device.lag.ms - at > rule.deadline_ms
-        changes.append(Change(rule.finding, fired, "raise", at, late, _evidence(device, part, rule, fired, at, event)))
+        changes.append(Change(rule.finding, fired, "raise", at, late, evidence(device, part, rule, fired, at, event)))
 
     def _to_idle(
-        self, device: _Device, part: _Part, rule: Rule, state: RuleState, ts: int, changes: list[Change]
+        self, device: Device, part: Part, rule: Rule, state: RuleState, ts: int, changes: list[Change]
     ) -> None:
         was_firing = state.state == "firing"
         idle = state._replace(state="idle", since=ts, changed=ts)
@@ -436,19 +362,13 @@ class Engine:
         at = max(ts, state.changed)  # what a timer fired cannot be over before it began
         changes.append(Change(rule.finding, idle, "clear" if was_firing and not still else "none", at))
 
-    def _device(self, device_id: str, kind: str, now: int) -> _Device:
+    def _device(self, device_id: str, kind: str, now: int) -> Device:
         device = self._devices.get(device_id)
         if device is None:
-            device = self._devices[device_id] = _Device(kind, parts={"": _Part()})
+            device = self._devices[device_id] = Device(kind, parts={"": Part()})
             for rule in self._silence[kind]:
                 self._set_silence_timer(device_id, rule, now)
         return device
-
-
-def _held(device: _Device, part: _Part, name: str) -> tuple[Value, int] | None:
-    """The newest value of a field and its device time: the part's own, or the device's where no part has such a field."""
-    held = part.values.get(name)
-    return device.parts[""].values.get(name) if held is None and name not in part_fields(device.kind) else held
 
 
 def _samples(rule: Rule) -> bool:
@@ -456,32 +376,12 @@ def _samples(rule: Rule) -> bool:
     return rule.when is not None and not rule.events
 
 
-def _is_over(rule: Rule, scope: _Scope) -> bool:
+def _is_over(rule: Rule, scope: Scope) -> bool:
     """A firing rule ends by its own `clear`, else when its condition is false. Unknown changes nothing."""
     if rule.clear is not None:
         return rule.clear.evaluate(scope) is True
     return rule.when is not None and rule.when.evaluate(scope) is False
 
 
-def _muted(rule: Rule, scope: _Scope) -> bool:
+def _muted(rule: Rule, scope: Scope) -> bool:
     return bool(rule.mute_in) and scope.field("service_mode") in rule.mute_in
-
-
-def _evidence(
-    device: _Device, part: _Part, rule: Rule, state: RuleState, at: int, event: Event | None
-) -> dict[str, Any]:
-    """Why the rule fired: its text, since when, and the values it saw with their device times."""
-    names: Sequence[str] = sorted(rule.when.fields) if rule.when else ()
-    seen: dict[str, Any] = {}
-    for name in names:
-        held = _held(device, part, name)
-        if held is not None:
-            seen[name] = {"value": held[0], "ts": held[1]}
-    evidence: dict[str, Any] = {"rule": rule.id, "since": state.since, "at": at, "values": seen}
-    if rule.when:
-        evidence["when"] = rule.when.text
-    if event is not None:
-        evidence["event"] = {"id": event.id, "code": event.code, "table": event.table, "fault": event.fault}
-    if rule.silence_ms is not None:
-        evidence["silent_for_ms"] = rule.silence_ms
-    return evidence

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -41,6 +41,7 @@ class Rule(NamedTuple):
     """Faults whose coming and going can change it, by `active(...)`."""
 
 
+_T = TypeVar("_T")
 _Id = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 
 
@@ -48,9 +49,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class _Words(_Strict):
-    zh: str = Field(min_length=1)
-    en: str = Field(min_length=1)
+class _Title(_Strict):
+    zh: str = Field(min_length=1, max_length=200)
+    en: str = Field(min_length=1, max_length=200)
+
+
+class _Advice(_Strict):
+    zh: str = Field(min_length=1, max_length=1000)
+    en: str = Field(min_length=1, max_length=1000)
 
 
 class _Rule(_Strict):
@@ -60,8 +66,8 @@ class _Rule(_Strict):
     part: Literal["device", "port"] = "device"
     group: _Id
     severity: Severity
-    title: _Words
-    what_to_do: _Words | None = None
+    title: _Title
+    what_to_do: _Advice | None = None
     when: str | None = None
     event: list[str] = []
     silence: str | None = None
@@ -100,13 +106,28 @@ def load_rules(folder: Path) -> list[Rule]:
     for path in files:
         try:
             rules += parse_rules(path.read_text(encoding="utf-8"), path.name)
+        except UnicodeDecodeError as error:
+            problems.append(f"{path.name}: not UTF-8: {error.reason} at byte {error.start}")
         except (RuleError, OSError) as error:
             problems.append(str(error))
     uses = Counter(rule.id for rule in rules)
     problems += [f"rule id '{rule_id}' is used {times} times" for rule_id, times in uses.items() if times > 1]
+    problems += _unlike_closing(rules)
     if problems:
         raise RuleError("\n".join(problems))
     return rules
+
+
+def _unlike_closing(rules: Sequence[Rule]) -> list[str]:
+    """Rules of a group share an incident: what one of them leaves to a person, another must not close by telemetry."""
+    ways: dict[tuple[str, str], set[str]] = {}
+    for rule in rules:
+        ways.setdefault((rule.kind, rule.finding.group), set()).add(rule.finding.close)
+    return [
+        f"group '{group}' of {kind}: some rules close by telemetry and some by a person; they share one incident"
+        for (kind, group), found in ways.items()
+        if len(found) > 1
+    ]
 
 
 def parse_rules(text: str, name: str) -> list[Rule]:
@@ -123,21 +144,30 @@ def parse_rules(text: str, name: str) -> list[Rule]:
     rules: list[Rule] = []
     problems: list[str] = []
     for raw in file.rules:
-        try:
-            rules.append(_compile(raw, file.kind))
-        except (ExpressionError, ValueError) as error:
-            problems.append(f"{name}: {raw.id}: {error}")
+        found: list[str] = []
+        rule = _compile(raw, file.kind, found)
+        rules.append(rule)
+        problems += [f"{name}: {raw.id}: {problem}" for problem in found]
     if problems:
         raise RuleError("\n".join(problems))
     return rules
 
 
-def _compile(raw: _Rule, kind: str) -> Rule:
+def _compile(raw: _Rule, kind: str, problems: list[str]) -> Rule:
+    """The rule, for use if nothing was added to `problems`."""
+
+    def checked(work: Callable[[], _T], instead: _T) -> _T:
+        try:
+            return work()
+        except (ExpressionError, ValueError) as error:
+            problems.append(str(error))
+            return instead
+
     unknown = [fault for fault in raw.event if fault not in FAULTS or FAULTS[fault].kind != kind]
     if unknown:
-        raise ValueError(f"event: no such fault of a {kind}: {', '.join(unknown)}")
-    when = _condition(raw.when, raw.part, kind, "when")
-    clear = _condition(raw.clear, raw.part, kind, "clear")
+        problems.append(f"event: no such fault of a {kind}: {', '.join(unknown)}")
+    when = checked(lambda: _condition(raw.when, raw.part, kind, "when"), None)
+    clear = checked(lambda: _condition(raw.clear, raw.part, kind, "clear"), None)
     conditions = [condition for condition in (when, clear) if condition]
     return Rule(
         id=raw.id,
@@ -154,14 +184,21 @@ def _compile(raw: _Rule, kind: str) -> Rule:
         ),
         when=when,
         events=frozenset(raw.event),
-        silence_ms=duration_ms(raw.silence) if raw.silence else None,
-        for_ms=duration_ms(raw.for_),
+        silence_ms=checked(lambda: _duration(raw.silence, "silence"), None),
+        for_ms=checked(lambda: _duration(raw.for_, "for"), None) or 0,
         clear=clear,
-        deadline_ms=duration_ms(raw.deadline) if raw.deadline else DEADLINE_MS,
-        mute_in=_modes(raw.mute_in, kind),
+        deadline_ms=checked(lambda: _duration(raw.deadline, "deadline"), None) or DEADLINE_MS,
+        mute_in=checked(lambda: _modes(raw.mute_in, kind), frozenset()),
         watched=frozenset({"service_mode"} if raw.mute_in else ()).union(*(one.fields for one in conditions)),
         watched_faults=frozenset().union(*(condition.faults for condition in conditions)),
     )
+
+
+def _duration(text: str | None, key: str) -> int | None:
+    try:
+        return None if text is None else duration_ms(text)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 def _condition(text: str | None, part: str, kind: str, key: str) -> Condition | None:

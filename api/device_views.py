@@ -5,6 +5,7 @@ A list of devices costs a handful of queries, however long it is: last values an
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,9 +14,8 @@ from api import models, ticket_views
 from api.services import Services
 from core.faults import FAULTS
 from core.fields import STALE_MS, FieldSpec
-from core.kinds import KINDS, all_fields
+from core.kinds import KINDS, all_fields, part_fields
 from core.reading import Event
-from core.topics import split_device_id
 from storage import registry
 from storage.series import LastValue, PartValues
 
@@ -43,10 +43,18 @@ class Surroundings:
 class Tile:
     """A device at a glance: the summary and its parts' newest values."""
 
-    def __init__(self, row: registry.Device, device: models.Device, parts: Mapping[str, models.Part]) -> None:
+    def __init__(
+        self,
+        row: registry.Device,
+        device: models.Device,
+        parts: Mapping[str, models.Part],
+        severities: Mapping[str, int],
+    ) -> None:
         self.row = row
         self.device = device
         self.parts = parts
+        self.severities = severities
+        """Open incidents: count by severity."""
 
     def fresh(self, field: str, part: str = "") -> object:
         """A value that is not stale; None when unknown."""
@@ -59,6 +67,12 @@ class Tile:
         promised = self.row.statics.get("ports")
         numbers = set(range(1, min(promised, 64) + 1)) if isinstance(promised, int) else set()
         return [str(number) for number in sorted(numbers | {int(part) for part in self.parts if part.isdigit()})]
+
+    @property
+    def port_fields(self) -> list[str]:
+        """The contract's fields that some port has sent: the columns of a table."""
+        sent = {field for part, known in self.parts.items() if part for field in known.values}
+        return [field for field in part_fields(self.device.kind) if field in sent] if self.device.kind in KINDS else []
 
     @property
     def busy(self) -> int:
@@ -90,14 +104,13 @@ def surroundings(services: Services) -> Surroundings:
     )
 
 
-def sites(services: Services, tiles: Sequence[Tile]) -> list[models.Site]:
-    """Registered sites and those that strangers named, by id, with counts over the given devices."""
+def sites(services: Services, tiles: Iterable[Tile]) -> list[models.Site]:
+    """Registered sites and those that strangers named, by id, with counts over the given devices. One query."""
     known = {site.id: site for site in services.registry.sites()}
-    by_site: dict[str, list[models.Device]] = {site_id: [] for site_id in known}
-    severities = services.incidents.open_severities()
+    by_site: dict[str, list[Tile]] = {site_id: [] for site_id in known}
     for tile in tiles:
-        by_site.setdefault(tile.device.site, []).append(tile.device)
-    return [_site(site_id, known.get(site_id), devices, severities) for site_id, devices in sorted(by_site.items())]
+        by_site.setdefault(tile.device.site, []).append(tile)
+    return [_site(site_id, known.get(site_id), mine) for site_id, mine in sorted(by_site.items())]
 
 
 def tiles(
@@ -157,7 +170,7 @@ def _tile(row: registry.Device, last: Mapping[str, PartValues], around: Surround
         id=row.id,
         site=row.site_id,
         kind=row.kind,
-        name=_device_name(row),
+        name=models.Name.of_device(row.id, row.zh, row.en),
         building=models.Party.known(row.building_id, around.buildings),
         contractor=models.Party.known(row.contractor_id, around.contractors),
         registered=row.registered,
@@ -167,7 +180,7 @@ def _tile(row: registry.Device, last: Mapping[str, PartValues], around: Surround
         severity=min(counts, default=None),
         open_incidents=sum(counts.values()),
     )
-    return Tile(row, summary, parts)
+    return Tile(row, summary, parts, counts)
 
 
 def _state(seen: int | None, own: PartValues | None, silent_since: int) -> models.DeviceState:
@@ -178,11 +191,6 @@ def _state(seen: int | None, own: PartValues | None, silent_since: int) -> model
     if seen is None:
         return "never"
     return "offline" if seen < silent_since else "online"
-
-
-def _device_name(row: registry.Device) -> models.Name:
-    own = split_device_id(row.id)[1]
-    return models.Name(zh=row.zh or own, en=row.en or own)
 
 
 def _part_order(item: tuple[str, PartValues]) -> tuple[int, str]:
@@ -223,16 +231,10 @@ def _event(event: Event) -> models.Event:
     )
 
 
-def _site(
-    site_id: str,
-    row: registry.Site | None,
-    devices: Sequence[models.Device],
-    severities: Mapping[str, Mapping[str, int]],
-) -> models.Site:
-    counts: dict[str, int] = {}
-    for device in devices:
-        for severity, count in severities.get(device.id, {}).items():
-            counts[severity] = counts.get(severity, 0) + count
+def _site(site_id: str, row: registry.Site | None, tiles: Sequence[Tile]) -> models.Site:
+    counts: Counter[str] = Counter()
+    for tile in tiles:
+        counts.update(tile.severities)
     return models.Site(
         id=site_id,
         name=models.Name(zh=row.zh, en=row.en) if row else models.Name(zh=site_id, en=site_id),
@@ -240,13 +242,13 @@ def _site(
         latitude=row.latitude if row else None,
         longitude=row.longitude if row else None,
         registered=row is not None,
-        kinds=[_site_kind(kind, devices) for kind in KINDS if any(one.kind == kind for one in devices)],
+        kinds=[_site_kind(kind, tiles) for kind in KINDS if any(one.device.kind == kind for one in tiles)],
         open_incidents=dict(sorted(counts.items())),
     )
 
 
-def _site_kind(kind: str, devices: Iterable[models.Device]) -> models.SiteKind:
-    mine = [one for one in devices if one.kind == kind]
+def _site_kind(kind: str, tiles: Iterable[Tile]) -> models.SiteKind:
+    mine = [one.device for one in tiles if one.device.kind == kind]
     return models.SiteKind(
         kind=kind,
         devices=len(mine),

@@ -22,7 +22,7 @@ from core.reading import Value
 
 FOLDER: Final = Path(__file__).parent
 COOKIE_AGE_S: Final = 365 * 86_400
-_SCRIPT_WORDS: Final = ("age.", "live.", "value.", "device.chart.", "pile.busy")
+SCRIPT_WORDS: Final = ("age.", "live.", "value.", "device.chart.", "pile.busy")
 
 
 def environment() -> Environment:
@@ -58,7 +58,7 @@ def page(
         "switch": _path(url.include_query_params(lang="en" if lang == "zh" else "zh")),
         "change": None,
         "open_tickets": None,
-        "words": {key: i18n.word(key, lang) for key in i18n.WORDS if key.startswith(_SCRIPT_WORDS)},
+        "words": {key: i18n.word(key, lang) for key in i18n.WORDS if key.startswith(SCRIPT_WORDS)},
     }
     words = Words(lang, request.app.state.services.now())
     text = request.app.state.templates.get_template(template).render(words.as_context() | around | context)

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from core.reading import Value
+from core.ticket import CLEAR_STATEMENT
+from core.topics import split_device_id
 
 DeviceState = Literal["online", "offline", "never"]
 """`never`: not one sign of life yet, only what the broker retained or the register says."""
@@ -47,6 +49,12 @@ class Name(BaseModel):
 
     zh: str
     en: str
+
+    @classmethod
+    def of_device(cls, device_id: str, zh: str, en: str) -> Name:
+        """A device nobody named is called by its own id: `lift-01`."""
+        own = split_device_id(device_id)[1]
+        return cls(zh=zh or own, en=en or own)
 
     def of(self, lang: str) -> str:
         """In one language, or in the other where that one is empty."""
@@ -207,6 +215,7 @@ class Ticket(BaseModel):
     title: Name
     site: str
     device: str
+    device_name: Name
     part: str
     kind: str
     group: str
@@ -273,9 +282,7 @@ class ActionBody(BaseModel):
         description="who acts", examples=["王师傅"]
     )
     note: Annotated[str, StringConstraints(strip_whitespace=True, max_length=2_000)] = ""
-    clear: bool = Field(
-        default=False, description="the statement 'passengers out, lift clear' 乘客已全部救出、电梯已恢复正常"
-    )
+    clear: bool = Field(default=False, description=f"the statement '{CLEAR_STATEMENT}' 乘客已全部救出、电梯已恢复正常")
 
 
 class Quarantined(BaseModel):

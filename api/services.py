@@ -1,4 +1,4 @@
-"""What the API works with. Opened and closed by whoever starts it (`tizhuang.py`, or a test); the API owns none of it."""
+"""What the API works with. Opened and closed by whoever starts it (`tizhuang.py`, or a test): the API owns none."""
 
 from __future__ import annotations
 

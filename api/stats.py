@@ -1,4 +1,4 @@
-"""`/api/v1/stats`: what came in and where it went. Conservation: received = stored + duplicate + quarantined + in flight."""
+"""`/api/v1/stats`: what came in and where it went: received = stored + duplicate + quarantined + in flight."""
 
 from __future__ import annotations
 

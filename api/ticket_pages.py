@@ -15,7 +15,6 @@ from api.services import Services
 from api.tickets import ActionName, TicketFilter
 from core import i18n
 from core.errors import IllegalMove, MissingField
-from core.topics import split_device_id
 
 router = APIRouter()
 
@@ -95,8 +94,6 @@ def _page(
 ) -> HTMLResponse:
     frame = html.frame(services)
     found = ticket_views.detail(services, ticket_id)
-    device = services.registry.device(found.device)
-    own = split_device_id(device.id)[1]
     sites = {site.id: models.Name(zh=site.zh, en=site.en) for site in services.registry.sites()}
     return html.page(
         request,
@@ -105,9 +102,8 @@ def _page(
         here=f"/tickets/{ticket_id}",
         **frame,
         ticket=found,
-        device_name=models.Name(zh=device.zh or own, en=device.en or own),
         site_name=sites.get(found.site, models.Name(zh=found.site, en=found.site)),
-        registered=device.registered,
+        registered=services.registry.device(found.device).registered,
         problem=problem,
         form=form or {},
     )

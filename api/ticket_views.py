@@ -52,6 +52,7 @@ def ticket(row: tickets.Ticket, contractors: _Names) -> models.Ticket:
         title=models.Name(zh=row.title_zh, en=row.title_en),
         site=row.site_id,
         device=row.device_id,
+        device_name=models.Name.of_device(row.device_id, row.device_zh, row.device_en),
         part=row.part,
         kind=row.kind,
         group=row.fault_group,
@@ -80,14 +81,15 @@ def find(
 
     `state`: `open`, `closed`, one state, or None for all.
     """
-    where = {"device_id": device, "site_id": site}
     found: list[tickets.Ticket] = []
     if before_id is None and state != State.CLOSED:
         states = None if state in {None, "open"} else [str(state)]
-        found = services.tickets.find(open_only=True, states=states, limit=MAX_OPEN, **where)
+        found = services.tickets.find(open_only=True, states=states, limit=MAX_OPEN, device_id=device, site_id=site)
     closed: list[tickets.Ticket] = []
     if state in {None, State.CLOSED}:
-        closed = services.tickets.find(states=[State.CLOSED], limit=limit + 1, before_id=before_id, **where)
+        closed = services.tickets.find(
+            states=[State.CLOSED], limit=limit + 1, before_id=before_id, device_id=device, site_id=site
+        )
     more = closed[limit - 1].id if len(closed) > limit else None
     contractors = services.registry.contractors()
     return models.Page[models.Ticket](items=[ticket(row, contractors) for row in found + closed[:limit]], next=more)

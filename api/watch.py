@@ -94,7 +94,7 @@ class Watch:
         if message.retain:
             return
         try:
-            decoded = payload.decode(message.topic, message.payload, self._now())
+            decoded = payload.decode(message.topic, bytes(message.payload), self._now())
         except BadPayload:
             return  # the worker puts it into quarantine
         self._hand_over(lambda: self._deliver(decoded))

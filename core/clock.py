@@ -16,7 +16,7 @@ EARLIEST_MS: Final = 1_577_836_800_000
 MAX_AHEAD_MS: Final = 5 * 60_000
 """A device time further ahead of the receive time than this is not believed (DOMAIN 4.1)."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(ms|s|m|h|d)")
 _UNIT_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, create_model
 
 from core import clock, faults, topics
 from core.errors import BadPayload, Fault
 from core.fields import Wire, specs
-from core.kinds import KINDS, Kind
+from core.kinds import KINDS, Kind, all_fields
 from core.kinds.status import EventPayload, Status
 from core.reading import Event, Message, Reading, Value
 from core.topics import Address
@@ -60,40 +61,51 @@ def encode(payload: Wire | Sequence[Wire]) -> bytes:
     return b"[" + b",".join(encode(one) for one in payload) + b"]"
 
 
-class _Extras(NamedTuple):
+@dataclass(slots=True)
+class _Extras:
     """Unknown fields met so far in one message."""
 
-    names: set[str]
-    faults: list[Fault]
+    names: set[str] = field(default_factory=set)
+    dropped: int = 0
+    faults: list[Fault] = field(default_factory=list)
 
 
 def _telemetry(address: Address, kind: Kind, snapshots: Sequence[Any], rx: int, retained: bool) -> Message:
     readings: list[Reading] = []
-    extras = _Extras(set(), [])
+    extras = _Extras()
     device_id = address.device_id
-    clock_ok = True
+    stand_in = _stand_in_times(snapshots, rx)
     for index, snapshot in enumerate(snapshots):
         where = f"[{index}]." if len(snapshots) > 1 else ""
-        believed = clock.believable(snapshot.ts, rx)
-        clock_ok = clock_ok and believed
-        # A backlog without a clock still keeps its order: one millisecond apart, the last one now.
-        ts = snapshot.ts if believed else rx - (len(snapshots) - 1 - index)
+        believed = index not in stand_in
+        ts = stand_in.get(index, snapshot.ts)
         for part, model, part_where in _parts(snapshot, where, extras.faults):
-            values = _values(model, part_where, extras)
+            values = _values(kind, model, part_where, extras)
             if values or not part:
                 readings.append(Reading(device_id, kind.name, part, ts, rx, snapshot.seq, values, believed, retained))
     if extras.faults:
         raise BadPayload(extras.faults[:MAX_FAULTS_TOLD])
     has_seq = all(snapshot.seq is not None for snapshot in snapshots)
     readings.sort(key=lambda reading: reading.ts)  # a backlog may come newest first
-    return Message(device_id, kind.name, tuple(readings), (), frozenset(extras.names), clock_ok, has_seq)
+    unknown = frozenset(extras.names)
+    return Message(device_id, kind.name, tuple(readings), (), unknown, not stand_in, has_seq, extras.dropped)
+
+
+def _stand_in_times(snapshots: Sequence[Any], rx: int) -> dict[int, int]:
+    """Times for snapshots whose own cannot be believed, by index: the newest is now, the others before it.
+
+    They stay in the order of their own times (a device that lost its clock still counts up), one millisecond apart.
+    """
+    lost = [index for index, snapshot in enumerate(snapshots) if not clock.believable(snapshot.ts, rx)]
+    lost.sort(key=lambda index: snapshots[index].ts, reverse=True)
+    return {index: rx - age for age, index in enumerate(lost)}
 
 
 def _parts(snapshot: Any, where: str, found: list[Fault]) -> Iterable[tuple[str, Wire, str]]:
     """The snapshot itself and each of its parts, with the part's name and its place in the payload."""
     yield "", snapshot, where
     seen: set[int] = set()
-    for index, port in enumerate(getattr(snapshot, "ports", ())):
+    for index, port in enumerate(snapshot.__dict__.get("ports", ())):  # not an unknown field of that name
         part_where = f"{where}ports[{index}]."
         if port.port in seen:
             found.append(Fault(f"{part_where}port", f"port {port.port} stands twice in one snapshot"))
@@ -101,26 +113,57 @@ def _parts(snapshot: Any, where: str, found: list[Fault]) -> Iterable[tuple[str,
         yield str(port.port), port, part_where
 
 
-def _values(model: Wire, where: str, extras: _Extras) -> dict[str, Value]:
-    """The fields that were sent, known ones first. Faulty unknown values are added to `extras.faults`."""
+def _values(kind: Kind, model: Wire, where: str, extras: _Extras) -> dict[str, Value]:
+    """The fields that were sent, known ones first. Faulty unknown values are added to `extras.faults`.
+
+    A name that the contract knows from another place (`power_w` beside `ports`) has the type and range it has there.
+    """
     given = model.__dict__
     values = {name: given[name] for name in specs(type(model)) if given[name] is not None}
     unknown = model.__pydantic_extra__
     if unknown:
-        extras.names.update(name[:MAX_NAME] for name in unknown)
+        known = all_fields(kind.name)
         kept = 0
         for name, raw in unknown.items():
-            if raw is None or len(name) > MAX_NAME or not name.isprintable():
+            if raw is None:
                 continue
-            if kept == MAX_EXTRA_FIELDS:
-                break
+            if name in known:
+                values |= _misplaced(kind.name, name, raw, where, extras.faults)
+                continue
+            if kept == MAX_EXTRA_FIELDS or not 0 < len(name) <= MAX_NAME or not name.isprintable():
+                extras.dropped += 1
+                continue
             value = _plain(raw)
             if value is None:
                 extras.faults.append(Fault(f"{where}{name}", "must be a finite number"))
                 continue
             values[name] = value
+            extras.names.add(name)
             kept += 1
     return values
+
+
+def _misplaced(kind: str, name: str, raw: Any, where: str, found: list[Fault]) -> dict[str, Value]:
+    """A field of the contract that stands where the contract does not put it."""
+    try:
+        checked = _anywhere(kind).model_validate({name: raw})
+    except ValidationError as error:
+        found += [Fault(where + fault.field, fault.reason) for fault in _faults(error)]
+        return {}
+    return {name: getattr(checked, name)}
+
+
+@cache
+def _anywhere(kind: str) -> type[Wire]:
+    """All fields of a kind, of the device and its parts, in one model."""
+    models = (KINDS[kind].part, KINDS[kind].telemetry, Status)
+    fields = {
+        name: (model.model_fields[name].annotation, model.model_fields[name])
+        for model in models
+        if model
+        for name in specs(model)
+    }
+    return create_model(f"{kind}_fields", __base__=Wire, **fields)  # type: ignore[call-overload, no-any-return]
 
 
 def _plain(raw: Any) -> Value | None:
@@ -143,7 +186,7 @@ def _plain(raw: Any) -> Value | None:
 
 def _event(address: Address, payload: EventPayload, rx: int, retained: bool) -> Message:
     if payload.port is not None and KINDS[address.kind].part is None:
-        raise BadPayload.one(f"a {address.kind} has no ports", "port")
+        raise BadPayload.one(f"a {KINDS[address.kind].en} has no ports", "port")
     believed = clock.believable(payload.ts, rx)
     event = Event(
         device_id=address.device_id,
@@ -160,9 +203,9 @@ def _event(address: Address, payload: EventPayload, rx: int, retained: bool) -> 
         clock_ok=believed,
         retained=retained,
     )
-    unknown = frozenset(name[:MAX_NAME] for name in payload.__pydantic_extra__ or ())
-    # An event's id recognises a repeat as a sequence number does.
-    return Message(address.device_id, address.kind, (), (event,), unknown, believed, True)
+    # An event's id recognises a repeat as a sequence number does. Unknown fields of an event have no place to be kept.
+    dropped = len(payload.__pydantic_extra__ or ())
+    return Message(address.device_id, address.kind, (), (event,), frozenset(), believed, True, dropped)
 
 
 @cache
@@ -182,7 +225,7 @@ def _parse(adapter: TypeAdapter[Any], payload: bytes) -> Any:
         raise BadPayload(_faults(error, payload)) from None
 
 
-def _faults(error: ValidationError, payload: bytes) -> list[Fault]:
+def _faults(error: ValidationError, payload: bytes = b"") -> list[Fault]:
     """Pydantic's findings in our words: a path like `ports[2].power_w`, a reason, and what was sent."""
     found = []
     for detail in error.errors(include_url=False)[:MAX_FAULTS_TOLD]:

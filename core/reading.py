@@ -68,6 +68,8 @@ class Message(NamedTuple):
     """Names of extra fields the contract does not know; their values stand in the readings all the same."""
     clock_ok: bool
     has_seq: bool
+    unknown_dropped: int = 0
+    """Values of extra fields that were left out: too many in one snapshot, a name too long, or those of an event."""
 
 
 class Batch(NamedTuple):

@@ -16,6 +16,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings.exceptions import SettingsError as NotJson
 
 from core.errors import SettingsError
 
@@ -36,7 +37,7 @@ class Mqtt(_Section):
     @classmethod
     def _broker_address(cls, url: str) -> str:
         parts = urlsplit(url)
-        if url and (parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname):
+        if url and (parts.scheme not in {"mqtt", "mqtts"} or not parts.hostname or parts.port == 0):
             raise ValueError("must look like mqtt://host:1883 or mqtts://host:8883")
         return url
 
@@ -126,5 +127,7 @@ def load(**sections: dict[str, Any]) -> Settings:
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, d['loc']))}: {d['msg']}" for d in error.errors())
         raise SettingsError(f"setting {told}") from None
+    except NotJson as error:
+        raise SettingsError(f'environment: {error}; lists and whole sections are JSON, like ["a", "b"]') from None
     except ValueError as error:  # a tizhuang.toml that is not TOML
         raise SettingsError(f"tizhuang.toml: {error}") from None

@@ -48,6 +48,7 @@ class UnknownFields:
 
     def limit(self, message: Message) -> Message:
         """The message without unknown fields that are too many."""
+        self.dropped += message.unknown_dropped
         if not message.unknown_fields:
             return message
         names = self._names.setdefault(message.kind, set())

@@ -52,12 +52,19 @@ class Delivery(NamedTuple):
 class Subscription:
     """A running subscription. `start`, then `take` and `ack` from one thread, then `close`."""
 
-    def __init__(self, settings: Mqtt, *, now: Callable[[], int], on_connection: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        settings: Mqtt,
+        *,
+        now: Callable[[], int],
+        on_connection: Callable[[bool], None],
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
         self._settings = settings
         self._broker = mqtt.broker(settings)
         self._now = now
         self._on_connection = on_connection
-        self._waiting: queue.Queue[Delivery] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[Delivery] = queue.Queue(max_waiting)
         self._epoch = 0
         self._epoch_lock = threading.Lock()
         self._lost = threading.Event()
@@ -67,6 +74,7 @@ class Subscription:
         self.connected = False
         self._client = mqtt.client(settings, settings.client_id, clean_session=False, manual_ack=True, reconnect=False)
         self._client.on_connect = self._connected
+        self._client.on_subscribe = self._subscribed
         self._client.on_disconnect = self._disconnected
         self._client.on_message = self._message
 
@@ -140,6 +148,12 @@ class Subscription:
             _log.error("broker refused the connection", reason=str(reason))
             return
         client.subscribe(topics.subscription(self._settings.prefix), qos=1)
+
+    def _subscribed(self, _client: Any, _data: Any, _mid: int, reasons: Sequence[Any], _properties: Any) -> None:
+        if any(reason.is_failure for reason in reasons):
+            _log.error("broker refused the subscription", reason=str(reasons[0]))
+            self._lost.set()  # try again later: an access list can be mended
+            return
         self.connected = True
         self._on_connection(True)
         _log.info("connected to broker", broker=f"{self._broker.host}:{self._broker.port}")

@@ -56,6 +56,37 @@ class Preset(NamedTuple):
     devices: tuple[Device, ...]
     pace: Pace = Pace()
 
+    def entries(self) -> dict[str, list[dict[str, object]]]:
+        """The neighbourhood as a register file holds it: plain lists of sites, buildings, contractors and devices."""
+        return {
+            "sites": [
+                {
+                    "id": site.id,
+                    "zh": site.zh,
+                    "en": site.en,
+                    "street_zh": site.street_zh or "",
+                    "latitude": site.lat,
+                    "longitude": site.lon,
+                }
+                for site in self.sites
+            ],
+            "buildings": [{"site": one.site, "id": one.id, "zh": one.zh, "en": one.en} for one in self.buildings],
+            "contractors": [one._asdict() for one in self.contractors],
+            "devices": [
+                {
+                    "site": device.site,
+                    "id": device.id,
+                    "kind": device.kind,
+                    "zh": device.zh,
+                    "en": device.en,
+                    "building": device.building,
+                    "contractor": device.contractor,
+                    "statics": dict(device.statics),
+                }
+                for device in self.devices
+            ],
+        }
+
 
 EAST_LIFTS: Final = Contractor("east-lifts", "东区电梯维保公司", "East District Lift Maintenance")
 NORTH_LIFTS: Final = Contractor("north-lifts", "北区电梯维保公司", "North District Lift Maintenance")

@@ -59,7 +59,11 @@ class DuckDbSeries:
         self._path = path
         self._lock = threading.Lock()
         # Small on purpose: the store is a guest in the service's process.
-        settings: dict[str, str | bool | int | float | list[str]] = {"threads": 2, "memory_limit": "256MB"}
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "threads": 2,
+            "memory_limit": "256MB",
+            "autoinstall_known_extensions": False,  # nothing is fetched from the internet, whatever the file is
+        }
         try:
             self._connection = duckdb.connect(str(path), config=settings)
         except duckdb.Error as error:
@@ -168,6 +172,9 @@ class DuckDbSeries:
     def _prepare(self) -> None:
         """Creates what is missing. Fields that a newer contract added become new columns."""
         run = self._connection.execute
+        tables = {name for (name,) in run("SELECT table_name FROM information_schema.tables").fetchall()}
+        if tables and "format" not in tables:
+            raise DataFolderError(f"{self._path} holds tables, but not a series store of tizhuang; it was left as it is")
         run("CREATE TABLE IF NOT EXISTS format (version INTEGER)")
         row = run("SELECT max(version) FROM format").fetchone()
         version = row[0] if row else None

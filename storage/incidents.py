@@ -6,7 +6,7 @@ a bug of ours can join an open incident but never open another one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, delete, func, select, update
@@ -48,9 +48,11 @@ class Incidents:
     def __init__(self, records: Records) -> None:
         self._records = records
 
-    def apply(self, changes: Iterable[Change], *, now: int) -> None:
+    def apply(self, changes: Sequence[Change], *, now: int) -> None:
         """Makes changes of the engine durable, all or none. Applying the same changes again adds nothing."""
         with self._records.write() as connection:
+            if _is_known(connection, changes):
+                return
             for change in changes:
                 _remember(connection, change.state)
                 if change.effect == "raise":
@@ -105,6 +107,19 @@ class Incidents:
             for device_id, severity, count in connection.execute(query):
                 found.setdefault(device_id, {})[severity] = count
         return found
+
+
+def _is_known(connection: Connection, changes: Iterable[Change]) -> bool:
+    """Whether every rule already stands where these changes lead: another worker, or a commit whose answer was lost."""
+    last = {(change.state.device_id, change.state.part, change.state.rule_id): change.state for change in changes}
+    for (device_id, part, rule_id), state in last.items():
+        row = connection.execute(select(rule_state).filter_by(device_id=device_id, part=part, rule_id=rule_id)).first()
+        if row is None:
+            return False
+        known = (row.state, row.since_device_ms, row.changed_device_ms, tuple(row.event_ids))
+        if known != (state.state, state.since, state.changed, state.event_ids):
+            return False
+    return True
 
 
 def _remember(connection: Connection, state: RuleState) -> None:

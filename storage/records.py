@@ -17,7 +17,7 @@ import alembic.script
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from core.errors import DataFolderError, StoreUnavailable
 
@@ -60,17 +60,16 @@ def address(url: str, folder: Path) -> str:
 def open_records(url: str) -> Records:
     """Opens a database whose schema is current; an empty one gets the schema first.
 
-    Raises DataFolderError when the schema is older or newer than this program: nothing is changed then.
+    Raises DataFolderError when it is not ours, or of an older or newer version: nothing is changed then.
     """
     engine = _engine(url)
     try:
-        with _plain_errors(), engine.connect() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
-            empty = found is None and not inspect(connection).get_table_names()
-        if empty:
+        found = _revision(engine)
+        if found is None:
             _upgrade(engine)
         else:
             _refuse_other_schema(found)
+            _use_write_ahead_log(engine)
     except BaseException:
         engine.dispose()
         raise
@@ -81,8 +80,7 @@ def migrate(url: str) -> tuple[str | None, str]:
     """Brings a database of an older version up to date. Returns the revisions before and after."""
     engine = _engine(url)
     try:
-        with _plain_errors(), engine.connect() as connection:
-            before = MigrationContext.configure(connection).get_current_revision()
+        before = _revision(engine)
         if before is not None and before not in _known_revisions():
             raise DataFolderError(_newer(before))
         _upgrade(engine)
@@ -101,12 +99,7 @@ def _engine(url: str) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves, see _begin_sqlite
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"busy_timeout={BUSY_TIMEOUT_S * 1000}",
-    ):
+    for pragma in ("synchronous=FULL", "foreign_keys=ON", f"busy_timeout={BUSY_TIMEOUT_S * 1000}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -129,9 +122,29 @@ def _plain_errors() -> Iterator[None]:
         raise StoreUnavailable(f"records database: {error.orig}") from error
 
 
+def _revision(engine: Engine) -> str | None:
+    """The revision of the schema; None: an empty database. Raises DataFolderError when it is somebody else's."""
+    try:
+        with _plain_errors(), engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+            if found is None and inspect(connection).get_table_names():
+                raise DataFolderError(f"{engine.url!r} holds tables, but not records of tizhuang; it was left as it is")
+            return found
+    except DatabaseError as error:
+        raise DataFolderError(f"{engine.url!r}: {error.orig}") from error
+
+
+def _use_write_ahead_log(engine: Engine) -> None:
+    """Readers do not wait for writers then. The file remembers it, so this is only for files known to be ours."""
+    if engine.dialect.name == "sqlite":
+        with _plain_errors(), engine.connect() as connection:
+            connection.connection.execute("PRAGMA journal_mode=WAL")
+
+
 def _upgrade(engine: Engine) -> None:
     """Runs all missing migrations in one transaction."""
     config = _config()
+    _use_write_ahead_log(engine)
     with _plain_errors(), _writing(engine) as connection:
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, "head")
@@ -158,11 +171,11 @@ def _newer(found: str) -> str:
     return f"the records were written by a newer version (schema '{found}'); use that version or another data folder"
 
 
-def _refuse_other_schema(found: str | None) -> None:
+def _refuse_other_schema(found: str) -> None:
     head = _head()
     if found == head:
         return
-    if found is not None and found not in _known_revisions():
+    if found not in _known_revisions():
         raise DataFolderError(_newer(found))
     raise DataFolderError(
         f"the records were written by an older version (schema '{found}', this version needs '{head}'); "

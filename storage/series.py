@@ -1,18 +1,15 @@
 """The series store, seen from outside: what devices measured, by device, part and device time.
 
 Two drivers keep this promise: `storage.duckdb` (embedded) and InfluxDB (production). One contract test holds both to
-it: `tests/storage/series_contract.py`. A driver is one file and one line in `open_series`.
+it: `tests/storage/series_contract.py`. A driver is one file and one line in `storage.drivers`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from core.errors import SettingsError
 from core.reading import Batch, Event, Value
-from core.settings import Influx
 
 
 class Bucket(NamedTuple):
@@ -73,12 +70,3 @@ class SeriesStore(Protocol):
 
     def close(self) -> None:
         """Flushes and releases everything."""
-
-
-def open_series(influx: Influx, folder: Path) -> SeriesStore:
-    """The store that the settings ask for. Raises SettingsError, DataFolderError or StoreUnavailable."""
-    if influx.url:
-        raise SettingsError("influx.url: the InfluxDB driver is not part of this version; leave it empty for DuckDB")
-    from storage.duckdb import DuckDbSeries  # noqa: PLC0415 - a heavy library, loaded only where it is used
-
-    return DuckDbSeries(folder / "series.duckdb")

@@ -41,6 +41,8 @@ class Ticket(NamedTuple):
     cleared_device_ms: int | None
     closed: int | None
     outcome: str | None
+    device_zh: str
+    device_en: str
 
 
 class Entry(NamedTuple):
@@ -97,6 +99,8 @@ _TICKETS = (
         incident.c.cleared_device_ms,
         incident.c.closed,
         incident.c.outcome,
+        device.c.zh.label("device_zh"),
+        device.c.en.label("device_en"),
     )
     .join(incident, incident.c.id == ticket.c.incident_id)
     .join(device, device.c.id == incident.c.device_id)

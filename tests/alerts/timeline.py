@@ -57,8 +57,10 @@ class Memory:
             newest = max(one.ts for one in mine)
             engine.restore_values(device_id, part, values, ts=newest, rx=max(heard, default=None), now=now)
         newest_events: dict[tuple[str, str, str | None], Event] = {}
-        once = {(one.device_id, one.part, one.id, one.ts, one.raised): one for one in reversed(self.events)}
-        for event in sorted(reversed(once.values()), key=lambda one: one.ts):
+        once: dict[tuple[object, ...], Event] = {}
+        for event in self.events:
+            once.setdefault((event.device_id, event.part, event.id, event.ts, event.raised), event)
+        for event in sorted(once.values(), key=lambda one: one.ts):
             newest_events[event.device_id, event.part, event.fault] = event
         for event in newest_events.values():
             engine.restore_event(event)
