@@ -100,7 +100,12 @@ class AlertDesk:
     def _save(self) -> None:
         if not self._unsaved:
             return
-        self._incidents.apply(self._unsaved, now=self._now())
+        try:
+            self._incidents.apply(self._unsaved, now=self._now())
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - one change that cannot be written must not hold up the alarms of all others
+            self._unsaved = [change for change in self._unsaved if self._is_saved(change)]
         for change in self._unsaved:
             if change.effect != "none":
                 _log.info(
@@ -114,6 +119,17 @@ class AlertDesk:
         self._unsaved = []
         if announced:
             self._told()
+
+    def _is_saved(self, change: Change) -> bool:
+        """Writes one change alone; a bug of ours that makes this impossible is told in the log."""
+        try:
+            self._incidents.apply([change], now=self._now())
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("AN ALERT IS LOST: it cannot be written down (please report this)", change=change)
+            return False
+        return True
 
     def _refresh_register(self) -> None:
         for device in self._registry.devices():

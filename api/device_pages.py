@@ -32,6 +32,7 @@ def device(request: Request, services: Svc, device_id: DeviceId) -> HTMLResponse
         tile=tile,
         device=detail,
         drawable=_drawable(tile, {ticket.part for ticket in detail.tickets}),
+        alarms={ticket.part: ticket.severity for ticket in reversed(detail.tickets) if ticket.part},
         ranges=RANGES,
     )
 

@@ -80,6 +80,11 @@ class Tile:
         return sum(self.fresh("state", port) == "charging" for port in self.ports)
 
     @property
+    def floor_field(self) -> str:
+        """What people see on the landing, where the lift says it; otherwise the physical floor."""
+        return "floor" if self.fresh("floor_label") is None else "floor_label"
+
+    @property
     def floors(self) -> int:
         """Floors of a lift: as registered, or as many as were seen."""
         known = self.row.statics.get("floors")

@@ -28,6 +28,7 @@ from api.errors import problem
 from api.feed import ChangeFeed
 from api.services import Services
 from api.watch import Watch
+from core.errors import StoreUnavailable
 from core.reading import Message
 from core.topics import ID_PATTERN
 from storage.tickets import News
@@ -172,7 +173,10 @@ async def _stream(hub: Live, device_ids: frozenset[str], cursor: int) -> AsyncIt
         yield _event("hello", {"last_id": cursor}, cursor, retry=RETRY_MS)
         while not hub.stopping:
             viewer.wake.clear()
-            news = await hub.feed.after(cursor)
+            try:
+                news = await hub.feed.after(cursor)
+            except StoreUnavailable:
+                news = []  # the stream stays, and asks again at the next change or heartbeat
             for one in news:
                 cursor = one.id
                 yield _event("ticket", _change(one), cursor)

@@ -76,7 +76,9 @@ def act(
         )
         ticket_views.act(services, ticket_id, action, body, actor(body.actor))
     except ValidationError as error:
-        return _page(request, services, ticket_id, 422, _missing(str(error.errors()[0]["loc"][0]), lang), form)
+        fault = error.errors()[0]
+        field = "other" if fault["type"] == "string_too_long" else str(fault["loc"][0])
+        return _page(request, services, ticket_id, 422, _missing(field, lang), form)
     except MissingField as error:
         return _page(request, services, ticket_id, 422, _missing(error.field, lang), form)
     except IllegalMove as error:

@@ -28,7 +28,6 @@ STAMP: Final = VENDOR / ".lock-sha256"
 
 FILES: Final = {
     "htmx.min.js": "htmx.org/dist/htmx.min.js",
-    "hx-sse.min.js": "htmx.org/dist/ext/hx-sse.min.js",
     "htmx.LICENSE.txt": "htmx.org/LICENSE",
     "uPlot.iife.min.js": "uplot/dist/uPlot.iife.min.js",
     "uPlot.min.css": "uplot/dist/uPlot.min.css",

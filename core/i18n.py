@@ -45,7 +45,6 @@ def _best(accept_language: str) -> Lang:
 ENTRIES: Final = (
     # the frame of every page
     ("app.name", "梯桩", "Tizhuang"),
-    ("app.tagline", "加装电梯与充电桩监测", "retrofitted lifts and charging piles"),
     ("nav.label", "主导航", "Main"),
     ("nav.overview", "总览", "Overview"),
     ("nav.tickets", "工单", "Tickets"),
@@ -77,7 +76,6 @@ ENTRIES: Final = (
     ("device.seen", "最近上报", "last seen"),
     ("device.building", "楼栋", "Building"),
     ("device.contractor", "维保单位", "Contractor"),
-    ("device.kind", "类型", "Kind"),
     ("device.id", "编号", "Id"),
     ("device.about", "档案", "About"),
     ("device.live", "实时数据", "Live values"),
@@ -117,10 +115,8 @@ ENTRIES: Final = (
     ("static.rated_speed_mps", "额定速度 (m/s)", "Rated speed (m/s)"),
     ("static.rated_load_kg", "额定载重 (kg)", "Rated load (kg)"),
     ("lift.shaft", "井道示意", "Shaft"),
-    ("lift.floor", "{n} 层", "floor {n}"),
     ("pile.busy", "充电 {n} / {all}", "{n} of {all} charging"),
     ("pile.panel", "插座面板", "Sockets"),
-    ("unknown", "未知", "unknown"),
     # words for values of the contract's fields
     ("value.moving.true", "运行", "moving"),
     ("value.moving.false", "停止", "at rest"),
@@ -163,7 +159,6 @@ ENTRIES: Final = (
     ("severity.P2", "影响服务", "service"),
     ("severity.P3", "性能下降", "degraded"),
     ("severity.P4", "数据问题", "data"),
-    ("ticket.one", "工单 {n}", "Ticket {n}"),
     ("ticket.open", "未结", "Open"),
     ("ticket.closed", "已结", "Closed"),
     ("ticket.filter", "筛选", "Filter"),
@@ -276,7 +271,7 @@ ENTRIES: Final = (
         "设备第一次上报后会自动出现在这里；演示数据：运行 tizhuang demo。",
         "A device appears here when it first speaks. For demo data run tizhuang demo.",
     ),
-    ("overview.devices", "{n} 台设备", "{n} devices"),
+    ("overview.devices", "共 {n} 台", "{n} in all"),
     ("overview.online", "{n} 在线", "{n} online"),
     ("overview.faults", "{n} 有故障", "{n} with a fault"),
     ("overview.quiet", "没有未结工单", "no open tickets"),

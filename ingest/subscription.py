@@ -136,8 +136,7 @@ class Subscription:
             self._closing.wait(delay_s * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnects, hides nothing
 
     def _hang_up(self) -> None:
-        if self._closing.is_set():
-            self._client.disconnect()
+        self._client.disconnect()
         self._client.loop_stop()
         if self.connected:
             self.connected = False

@@ -56,6 +56,7 @@ class Receipts(Protocol):
     """Remembers when messages without a usable clock came first."""
 
     def settle(self, receipts: Sequence[Receipt]) -> list[int]: ...
+    def known(self, digests: Sequence[str]) -> dict[str, int]: ...
 
 
 class _Decoded(NamedTuple):
@@ -150,33 +151,29 @@ class Worker:
     def _without_clock(self, decoded: list[_Decoded]) -> list[_Decoded]:
         """Messages without a usable device time get the time at which they came *first*, even after a restart."""
         clockless = [one for one in decoded if not one.message.clock_ok]
-        if not clockless:
+        # A time that was too far ahead when the message came first may be believable when it comes again.
+        doubtful = [one for one in decoded if one.message.clock_ok and one.delivery.repeated]
+        first: dict[int, int] = {}
+
+        def look_up() -> None:
+            if clockless:
+                settled = self._receipts.settle([_receipt(one) for one in clockless])
+                first.update((id(one), rx) for one, rx in zip(clockless, settled, strict=True))
+            if doubtful:
+                known = self._receipts.known([_digest(one.delivery) for one in doubtful])
+                first.update((id(one), known[digest]) for one in doubtful if (digest := _digest(one.delivery)) in known)
+
+        if (clockless or doubtful) and not self._insist(look_up):
             return decoded
-        self._counts["clockless"] += len(clockless)
-        receipts = [
-            Receipt(_digest(one.delivery), one.delivery.rx, one.message.has_seq or one.delivery.repeated)
-            for one in clockless
-        ]
-        settled: list[int] = []
-        if not self._insist(lambda: settled.extend(self._receipts.settle(receipts))):
-            return decoded
-        first = {id(one.delivery): rx for one, rx in zip(clockless, settled, strict=True)}
-        return [
-            one
-            if first.get(id(one.delivery), one.delivery.rx) == one.delivery.rx
-            else _Decoded(
-                one.delivery,
-                self._unknown.limit(
-                    decode(
-                        one.delivery.topic,
-                        one.delivery.payload,
-                        first[id(one.delivery)],
-                        retained=one.delivery.retained,
-                    )
-                ),
-            )
-            for one in decoded
-        ]
+        self._counts["clockless"] += len(first)
+        return [self._as_received(one, first.get(id(one), one.delivery.rx)) for one in decoded]
+
+    def _as_received(self, one: _Decoded, rx: int) -> _Decoded:
+        """The message as it would have been decoded at another time."""
+        if rx == one.delivery.rx:
+            return one
+        message = decode(one.delivery.topic, one.delivery.payload, rx, retained=one.delivery.retained)
+        return _Decoded(one.delivery, self._unknown.limit(message))
 
     def _store(self, decoded: Sequence[_Decoded]) -> bool:
         """All sinks have all of it. A message that a sink cannot digest is parked, so that it never holds up others."""
@@ -233,6 +230,10 @@ def _batch(decoded: Sequence[_Decoded]) -> Batch:
         items += one.message.readings
         items += one.message.events
     return Batch(tuple(items))
+
+
+def _receipt(one: _Decoded) -> Receipt:
+    return Receipt(_digest(one.delivery), one.delivery.rx, one.message.has_seq or one.delivery.repeated)
 
 
 def _digest(delivery: Delivery) -> str:

@@ -174,7 +174,7 @@ class DuckDbSeries:
         run = self._connection.execute
         tables = {name for (name,) in run("SELECT table_name FROM information_schema.tables").fetchall()}
         if tables and "format" not in tables:
-            raise DataFolderError(f"{self._path} holds tables, but not a series store of tizhuang; it was left as it is")
+            raise DataFolderError(f"{self._path} holds tables of another program; it was left as it is")
         run("CREATE TABLE IF NOT EXISTS format (version INTEGER)")
         row = run("SELECT max(version) FROM format").fetchone()
         version = row[0] if row else None

@@ -36,6 +36,12 @@ class Receipts:
                 settled.append(connection.execute(known).scalar_one())
         return settled
 
+    def known(self, digests: Sequence[str]) -> dict[str, int]:
+        """First receive times (Unix ms) of those messages that came without a usable clock before."""
+        query = select(first_receipt.c.digest, first_receipt.c.rx).where(first_receipt.c.digest.in_(digests))
+        with self._records.read() as connection:
+            return {row.digest: row.rx for row in connection.execute(query)}
+
     def forget(self, *, now: int) -> None:
         """Drops receipts that no broker will ask for again."""
         with self._records.write() as connection:

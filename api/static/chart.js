@@ -38,6 +38,7 @@
     if (!points.length) return;
     plot = new uPlot(options(series), columns(points, series.step), place);
     const last = points[points.length - 1];
+    requestAnimationFrame(() => plot?.setLegend({ idx: plot.data[0].length - 1 }));
     const name = field.selectedOptions[0].textContent.trim();
     place.setAttribute("aria-label", `${name}: ${short(last.last)} ${series.unit}`);
   }

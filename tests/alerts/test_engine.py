@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -71,7 +71,8 @@ one_port = st.lists(st.builds(Said, gaps, st.just("1"), port_fields, no_fault, y
 
 def items(history: Sequence[Said], device_id: str = "here.pile") -> list[Reading | Event]:
     """As it arrives: each a moment after it was said."""
-    ts, made = BASE, []
+    ts = BASE
+    made: list[Reading | Event] = []
     for number, said in enumerate(history):
         ts += said.gap_ms
         if said.fault:
@@ -101,10 +102,11 @@ def plain(things: Sequence[Reading | Event], rules: Sequence[Rule] = RULES) -> l
     return told(changes + engine.advance(at_the_end(things)))
 
 
-def by_hand(things: Sequence[Reading | Event]) -> list[str]:
+def by_hand(history: Sequence[Reading | Event]) -> list[str]:
     """The slow, obvious reference for the rule `hot` on one port: looks at the whole history at once."""
+    things = [one for one in history if isinstance(one, Reading)]
 
-    def value(name: str, index: int) -> Value | None:
+    def value(name: str, index: int) -> Any:
         now = things[index].ts
         seen = [(one.ts, one.fields[name]) for one in things[: index + 1] if name in one.fields]
         return seen[-1][1] if seen and now - seen[-1][0] <= STALE_MS else None

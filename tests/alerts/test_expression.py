@@ -55,7 +55,9 @@ def result(text: str, fields: dict[str, Value], statics: dict[str, Value] | None
     return compile_condition(text, FIELDS, FAULTS).evaluate(Seen(fields, statics or {}, frozenset(active)))
 
 
-T, F, U = {"a": True}, {"a": False}, dict[str, Value]()
+T: dict[str, Value] = {"a": True}
+F: dict[str, Value] = {"a": False}
+U: dict[str, Value] = {}
 
 
 @pytest.mark.parametrize(
@@ -212,9 +214,7 @@ def _number(name: str, sign: str, limit: int) -> Tree:
 
 
 leaves: st.SearchStrategy[Tree] = st.one_of(
-    st.sampled_from(["a", "b", "c"]).map(
-        lambda name: (name, lambda values: _LEVEL[values.get(name)])  # type: ignore[index]
-    ),
+    st.sampled_from(["a", "b", "c"]).map(lambda name: (name, lambda values: _LEVEL[values.get(name)])),
     st.sampled_from(["a", "x"]).map(lambda name: (f"known({name})", lambda values: float(name in values))),
     st.builds(_number, st.sampled_from(["x", "n"]), st.sampled_from(["<", ">=", "=="]), st.integers(0, 2)),
 )
