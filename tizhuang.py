@@ -6,6 +6,8 @@ tizhuang simulate   virtual lifts and piles, which speak only MQTT
 tizhuang register   adds places, contractors and devices from a YAML file
 tizhuang migrate    brings the records of an older version up to date, keeping a copy
 tizhuang schema     writes the documents that are generated from the code
+
+One file on purpose: who wants to know what belongs to what, in which order it is opened and what ends it, reads it here.
 """
 
 from __future__ import annotations

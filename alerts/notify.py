@@ -33,23 +33,29 @@ class Messenger(Protocol):
 class Announcer:
     """Publishes incidents on `tizhuang/v1/{site}/alerts/{incident}`; the topic is emptied when one is closed."""
 
-    def __init__(self, settings: Mqtt) -> None:
+    def __init__(self, settings: Mqtt, *, patience_s: float = PUBLISH_TIMEOUT_S) -> None:
         self._settings = settings
+        self._patience_s = patience_s
         self._client: paho.Client | None = None
 
     def tell(self, letter: Letter) -> None:
-        client = self._connected()
         closed = letter.kind == "closed"
         topic = topics.alert_topic(letter.payload["site"], letter.incident_id, self._settings.prefix)
         body = json.dumps({"event": letter.kind, **letter.payload}, ensure_ascii=False).encode()
-        client.publish(topic, body, qos=1, retain=not closed).wait_for_publish(PUBLISH_TIMEOUT_S)
+        self._publish(topic, body, retain=not closed)
         if closed:
-            client.publish(topic, b"", qos=1, retain=True).wait_for_publish(PUBLISH_TIMEOUT_S)
+            self._publish(topic, b"", retain=True)
 
     def close(self) -> None:
         if self._client is not None:
             self._client.disconnect()
             self._client.loop_stop()
+
+    def _publish(self, topic: str, body: bytes, *, retain: bool) -> None:
+        sent = self._connected().publish(topic, body, qos=1, retain=retain)
+        sent.wait_for_publish(self._patience_s)
+        if not sent.is_published():
+            raise TimeoutError(f"the broker did not confirm within {self._patience_s:g} s")
 
     def _connected(self) -> paho.Client:
         if self._client is None:
@@ -84,14 +90,21 @@ class Postman:
                 _log.error("notifications wait for the records database", error=str(error))
 
     def drain(self, stop: threading.Event) -> int:
-        """Tells everything that is free to be told; returns how many rows were settled."""
+        """Tells everything that is free to be told; returns how many rows were settled.
+
+        What an incident could not be told of holds back what came later of the same incident.
+        """
         settled = 0
+        held_back: set[int] = set()
         for letter in self._outbox.claim(self._who, now=self._now()):
             if stop.is_set():
                 break
+            if letter.incident_id in held_back:
+                continue
             try:
                 self._messenger.tell(letter)
             except (OSError, ValueError, RuntimeError) as error:  # the last two are paho's, when it is not connected
+                held_back.add(letter.incident_id)
                 self._outbox.failed(letter.id, str(error))
                 _log.warning("an incident could not be announced yet", incident=letter.incident_id, error=str(error))
             else:

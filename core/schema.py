@@ -157,8 +157,8 @@ def _faults() -> str:
 
 def _settings() -> str:
     text = _NOTICE + (
-        "# Settings\n\n`tizhuang.toml` in the working directory, overridden by `TIZHUANG_<SECTION>__<NAME>` in the environment, "
-        "overridden by\noptions of the command line. An unknown name in the file is an error.\n\n"
+        "# Settings\n\n`tizhuang.toml` in the working directory, overridden by `TIZHUANG_<SECTION>__<NAME>` in the "
+        "environment, overridden by\noptions of the command line. An unknown name in the file is an error.\n\n"
         '```toml\n[mqtt]\nurl = "mqtts://ingest:secret@broker:8883"\n\n[http]\nport = 9000\n```\n\n'
     )
     rows = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy import Connection, exists, func, or_, select, update
 
 from storage.records import Records
 from storage.tables import device, incident, outbox, ticket
@@ -60,10 +60,18 @@ class Outbox:
     def claim(self, who: str, *, now: int, limit: int = 100) -> list[Letter]:
         """The oldest untold rows, claimed by a conditional UPDATE so that two processes never tell the same one.
 
-        Looks before it locks: an empty outbox costs one read.
+        Looks before it locks: an empty outbox costs one read. A row waits while an older one of its incident is
+        claimed, or "closed" would be told before an "opened" that is tried again.
         """
         free = (outbox.c.sent.is_(None)) & or_(outbox.c.claimed.is_(None), outbox.c.claimed < now - CLAIM_MS)
-        wanted = select(outbox.c.id).where(free).order_by(outbox.c.id).limit(limit)
+        older = outbox.alias()
+        overtakes = exists().where(
+            older.c.incident_id == outbox.c.incident_id,
+            older.c.id < outbox.c.id,
+            older.c.sent.is_(None),
+            older.c.claimed >= now - CLAIM_MS,
+        )
+        wanted = select(outbox.c.id).where(free, ~overtakes).order_by(outbox.c.id).limit(limit)
         with self._records.read() as connection:
             if connection.execute(wanted.limit(1)).first() is None:
                 return []

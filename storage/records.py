@@ -128,7 +128,10 @@ def _revision(engine: Engine) -> str | None:
         with _plain_errors(), engine.connect() as connection:
             found = MigrationContext.configure(connection).get_current_revision()
             if found is None and inspect(connection).get_table_names():
-                raise DataFolderError(f"{engine.url!r} holds tables, but not records of tizhuang; it was left as it is")
+                raise DataFolderError(
+                    f"{engine.url!r} has tables and no version of ours: it is of an older version or another program, "
+                    "and was left as it is"
+                )
             return found
     except DatabaseError as error:
         raise DataFolderError(f"{engine.url!r}: {error.orig}") from error

@@ -73,8 +73,9 @@ class Mosquitto(NamedTuple):
     def publish(self, topic: str, payload: bytes | str, *, retain: bool = False) -> None:
         """Publishes with QoS 1 by `mosquitto_pub`, a client that shares no code with ours; returns after the PUBACK."""
         body = payload.encode() if isinstance(payload, str) else payload
-        command = [str(program("mosquitto_pub")), "-h", "127.0.0.1", "-p", str(self.port), "-q", "1", "-t", topic, "-s"]
-        subprocess.run([*command, *(["-r"] if retain else [])], input=body, check=True, timeout=20)
+        command = [str(program("mosquitto_pub")), "-h", "127.0.0.1", "-p", str(self.port), "-q", "1", "-t", topic]
+        command += ["-s" if body else "-n", *(["-r"] if retain else [])]  # it takes no empty standard input
+        subprocess.run(command, input=body, check=True, timeout=20)
 
     def publish_lines(self, topic: str, lines: Sequence[str]) -> None:
         """Publishes one message per line on one connection."""

@@ -17,9 +17,12 @@ RX: Final = 1_795_312_374_000
 NAMES: Final = st.from_regex(r"[a-z][a-z0-9_]{0,12}x", fullmatch=True)
 """Names of unknown fields: no field of the contract ends in x."""
 
-PRINTABLE: Final = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+CHARACTERS: Final = st.characters(exclude_categories=["Cs"])
+"""All but lone surrogates, which no JSON in UTF-8 can hold."""
+
+TEXTS: Final = st.text(CHARACTERS, max_size=12)
 UNKNOWN_VALUES: Final = (
-    st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53) | PRINTABLE
+    st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53) | TEXTS
 )
 BELIEVABLE: Final = st.integers(clock.EARLIEST_MS, RX + clock.MAX_AHEAD_MS)
 JSON: Final = st.recursive(
@@ -40,7 +43,7 @@ def values(spec: FieldSpec, model: type[Wire]) -> st.SearchStrategy[Any]:
         return st.integers(low, high)
     if spec.type is float:
         return st.floats(spec.low, 1e12 if spec.high is None else spec.high, allow_nan=False)
-    return st.text(st.characters(exclude_categories=("Cs",)), max_size=max_length(model, spec.name))
+    return st.text(CHARACTERS, max_size=max_length(model, spec.name))
 
 
 def max_length(model: type[Wire], name: str) -> int:
@@ -88,7 +91,7 @@ def statuses(draw: st.DrawFn) -> Mapping[str, Any]:
 def events(draw: st.DrawFn, kind: str) -> Mapping[str, Any]:
     """One good event payload."""
     made: dict[str, Any] = {
-        "id": draw(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=64)),
+        "id": draw(st.text(CHARACTERS, min_size=1, max_size=64)),
         "ts": draw(BELIEVABLE),
         "code": draw(st.from_regex(r"[A-Za-z0-9_.-]{1,32}", fullmatch=True)),
         "table": draw(st.sampled_from(["gbt24476", "dny"]) | st.from_regex(r"[a-z0-9-]{1,32}", fullmatch=True)),

@@ -135,7 +135,7 @@ def test_faults_that_stand():
     assert result('active("smoke")', {}, {}, "smoke") is True
     assert result('active("smoke") or a', {}, {}, "heat") is None
     condition = compile_condition('active("smoke") and x > 1 or known(a)', FIELDS, FAULTS)
-    assert (condition.fields, condition.faults) == ({"x", "a"}, {"smoke"})
+    assert (set(condition.fields), set(condition.faults)) == ({"x", "a"}, {"smoke"})
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ def series_writes(folder: Path) -> list[Figure]:
     batches = []
     for index in range(rounds):
         rx = START_MS + index * 1000
-        body = json.dumps({"ts": rx, "seq": index, "moving": True, "floor": 3, "speed_mps": 0.5, "door": "closed"}).encode()
+        body = json.dumps(
+            {"ts": rx, "seq": index, "moving": True, "floor": 3, "speed_mps": 0.5, "door": "closed"}
+        ).encode()
         topics = (f"tizhuang/v1/fenghe/elevator/lift-{number}/telemetry" for number in range(500))
         batches.append(Batch(tuple(one for topic in topics for one in decode(topic, body, rx).readings)))
     began = time.perf_counter()
@@ -141,7 +143,14 @@ def _other_traffic(url: str, stop: threading.Event) -> None:
         for _ in range(OTHER_PER_S // 50):
             number += 1
             topic = f"tizhuang/v1/bench/elevator/lift-{number % 500}/telemetry"
-            body = {"ts": _now_ms(), "seq": number, "moving": True, "door": "closed", "door_zone": False, "occupied": True}
+            body = {
+                "ts": _now_ms(),
+                "seq": number,
+                "moving": True,
+                "door": "closed",
+                "door_zone": False,
+                "occupied": True,
+            }
             publisher.publish(topic, json.dumps(body), qos=1)
         due += 0.02
         time.sleep(max(0.0, due - time.monotonic()))

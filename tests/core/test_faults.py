@@ -16,7 +16,7 @@ TABLE_KINDS = {"gbt24476": "elevator", "dny": "charger"}
 ENTRIES = [(table.name, code, fault) for table in TABLES.values() for code, fault in table.codes.items()]
 
 
-@pytest.mark.parametrize(("table", "code", "fault"), ENTRIES, ids=lambda value: str(value))
+@pytest.mark.parametrize(("table", "code", "fault"), ENTRIES, ids=str)
 def test_a_code_leads_to_a_fault_of_its_tables_kind_and_no_other(table: str, code: str, fault: str):
     assert FAULTS[fault].kind == TABLE_KINDS[table]
     for kind in KINDS:

@@ -48,7 +48,8 @@ def test_rejected(case: Case):
 def test_understood(case: Case):
     message = decode(case.topic, case.payload, case.rx, retained=case.retained)
     _, site, kind, device, _ = case.topic.rsplit("/", 4)
-    for item in (*message.readings, *message.events):
+    items: list[Reading | Event] = [*message.readings, *message.events]
+    for item in items:
         assert (item.device_id, item.kind) == (f"{site}.{device}", kind)
         assert (item.rx, item.retained) == (case.rx, case.retained)
         assert type(item.ts) is int
@@ -59,10 +60,11 @@ def test_understood(case: Case):
         assert message.clock_ok
         return
     assert [told(one) for one in message.readings] == [ORDINARY | one for one in expected.get("readings", ())]
-    assert [_of_event(one) for one in message.events] == [{"clock_ok": True} | one for one in expected.get("events", ())]
+    events = [{"clock_ok": True} | one for one in expected.get("events", ())]
+    assert [_of_event(one) for one in message.events] == events
     assert message.unknown_fields == frozenset(expected.get("unknown", ()))
     assert message.unknown_dropped == expected.get("dropped", 0)
-    assert message.clock_ok == all(item.clock_ok for item in (*message.readings, *message.events))
+    assert message.clock_ok == all(item.clock_ok for item in items)
     for reading in message.readings:  # 1 == 1.0 == True in Python, and not in a column
         (wanted,) = (
             one for one in expected["readings"] if (one["ts"], one.get("part", "")) == (reading.ts, reading.part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -54,28 +54,51 @@ def test_both_accept_what_is_good(kind: str, channel: str, data: st.DataObject):
     assert list(validator(kind, channel).iter_errors(document)) == []
 
 
-FLAWS: list[Any] = [None, True, 0, -1, 1, 2.5, -1e9 - 0.5, -(10**9), 10**9, MAX_COUNT + 1, "", "on", "x" * 100, [], {}, [1], {"a": 1}]
+FLAWS: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    1,
+    2.5,
+    -1e9 - 0.5,
+    -(10**9),
+    10**9,
+    MAX_COUNT + 1,
+    "",
+    "on",
+    "x" * 100,
+    [],
+    {},
+    [1],
+    {"a": 1},
+]
+
+
+def places(kind: str) -> Iterator[tuple[str, str, Callable[[Any], dict[str, Any]]]]:
+    """Channel and name of every field of the contract, with a document that has any value there."""
+
+    def inside(document: dict[str, Any], name: str) -> Callable[[Any], dict[str, Any]]:
+        return lambda value: document | {name: value}
+
+    part = KINDS[kind].part
+    for name in (*specs(KINDS[kind].telemetry), "ts", "seq", *(["ports"] if part else [])):
+        yield "telemetry", name, inside({"ts": RX}, name)
+    for name in ("online", "firmware", "ts", "seq"):
+        yield "status", name, inside({"ts": RX}, name)
+    for name in ("id", "ts", "code", "table", "state", "seq"):
+        yield "event", name, inside({"id": "e", "ts": RX, "code": "4", "table": "dny", "state": "raised"}, name)
+    for name in (*specs(part), "port") if part else ():
+        port = inside({"port": 1}, name)
+        yield "telemetry", name, lambda value, port=port: {"ts": RX, "ports": [port(value)]}  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", KIND_NAMES)
 def test_both_say_the_same_of_every_known_field_with_any_value(kind: str):
     both = {True: 0, False: 0}
-    places: list[tuple[str, str, Callable[[Any], dict[str, Any]]]] = []
-    for name in (*specs(KINDS[kind].telemetry), "ts", "seq", *(["ports"] if KINDS[kind].part else [])):
-        places.append((name, "telemetry", lambda value, name=name: {"ts": RX, name: value}))  # type: ignore[misc]
-    for name in ("online", "firmware", "ts", "seq"):
-        places.append((name, "status", lambda value, name=name: {"ts": RX, name: value}))  # type: ignore[misc]
-    if part := KINDS[kind].part:
-        for name in (*specs(part), "port"):
-            places.append(
-                (name, "telemetry", lambda value, name=name: {"ts": RX, "ports": [{"port": 1, name: value}]})  # type: ignore[misc]
-            )
-    event = {"id": "e", "ts": RX, "code": "4", "table": "dny", "state": "raised"}
-    for name in (*event, "seq"):
-        places.append((name, "event", lambda value, name=name: event | {name: value}))  # type: ignore[misc]
-    for name, channel, place in places:
+    for channel, name, document_with in places(kind):
         for value in FLAWS:
-            document = place(value)
+            document = document_with(value)
             accepted = decoder_accepts(kind, channel, document)
             assert validator(kind, channel).is_valid(document) == accepted, (name, channel, value)
             both[accepted] += 1

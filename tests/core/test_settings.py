@@ -75,9 +75,7 @@ def refused(name: str) -> str:
         ("TIZHUANG_MQTT__URL", "mqtt://[::1", "mqtt.url"),
     ],
 )
-def test_a_bad_variable_is_named_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, name: str
-):
+def test_a_bad_variable_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, name: str):
     monkeypatch.setenv(variable, value)
     told = refused(name)
     assert "tizhuang.toml" not in told

@@ -243,7 +243,7 @@ def test_two_processes_that_raise_the_same_faults_share_the_incidents(url, recor
     }
 
 
-def test_of_eight_people_who_accept_at_once_one_wins(incidents, tickets):
+def test_of_eight_people_who_accept_at_once_one_wins(incidents, tickets: Tickets):
     incidents.apply([change("raise", 1_000)], now=5_000)
     start = Barrier(8)
 

@@ -84,7 +84,7 @@ def test_a_database_without_our_mark_is_left_alone(url, tmp_path):
     database(tmp_path, "CREATE TABLE diary (day TEXT)", "INSERT INTO diary VALUES ('dear')")
     before = digests(tmp_path)
     for act in (open_records, migrate):
-        with pytest.raises(DataFolderError, match="not records of tizhuang") as caught:
+        with pytest.raises(DataFolderError, match="older version or another program") as caught:
             act(url)
         assert "\n" not in str(caught.value)
     assert digests(tmp_path) == before

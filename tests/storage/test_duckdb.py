@@ -1,0 +1,243 @@
+"""The embedded driver: the contract of all drivers, and what only a file can suffer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from core.errors import DataFolderError, StoreUnavailable
+from core.reading import Batch
+from storage.duckdb import FORMAT, DuckDbSeries
+from storage.series import SeriesStore
+from tests.servers import ROOT
+from tests.storage.series_contract import MINUTE, Reopen, SeriesContract, T, new_device, only_value, reading, window
+from tests.storage.series_contract import event as contract_event
+from tests.storage.series_contract import write as contract_write
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "series.duckdb"
+
+
+class TestContract(SeriesContract):
+    """One file for the whole contract: opening it fifty times would be most of the time."""
+
+    opened: SeriesStore | None = None
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def reopen(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reopen]:
+        path = tmp_path_factory.mktemp("contract") / "series.duckdb"
+
+        def reopen() -> SeriesStore:
+            if cls.opened is not None:
+                cls.opened.close()
+            cls.opened = DuckDbSeries(path)
+            return cls.opened
+
+        cls.opened = reopen()
+        yield reopen
+        cls.opened.close()
+        cls.opened = None
+
+    @pytest.fixture
+    def store(self, reopen: Reopen) -> SeriesStore:
+        assert self.opened is not None
+        return self.opened
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[DuckDbSeries]:
+    opened = DuckDbSeries(path)
+    yield opened
+    opened.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from storage.duckdb import DuckDbSeries
+from tests.storage.series_contract import T, event, reading, write
+store = DuckDbSeries(Path(sys.argv[1]))
+for number in range(1_000_000):
+    pair = [reading("s.child", T + 2 * number + half, {"floor": 1 + number % 9, "x": float(number)}) for half in (0, 1)]
+    write(store, *pair, event("s.child", T + number, f"e-{number}"))
+    print(number, flush=True)
+"""
+
+
+def test_what_write_returned_for_survives_kill_9(path: Path):
+    with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        try:
+            for _ in range(30):
+                said = child.stdout.readline()
+                assert said, "the writer failed"
+            with pytest.raises(DataFolderError, match="lock") as caught:  # one process holds the file
+                DuckDbSeries(path)
+            assert "\n" not in str(caught.value)
+        finally:
+            child.kill()
+        last = int((said + child.stdout.read()).split()[-1])
+    with_all = DuckDbSeries(path)
+    found = with_all.window("elevator", "s.child", "", "x", start=T, end=T + 2 * last + 2, step=1)
+    assert [(one.start, one.last) for one in found] == [(T + n, float(n // 2)) for n in range(2 * last + 2)]
+    events = with_all.events("s.child", start=T, end=T + last + 1, limit=10**6)
+    assert [one.id for one in events] == [f"e-{n}" for n in range(last, -1, -1)]
+    beyond = with_all.window("elevator", "s.child", "", "x", start=T + 2 * last + 2, end=T + 10**9, step=1)
+    assert len(beyond) % 2 == 0, "a batch is there as a whole or not at all"
+    held = with_all.last_values(["s.child"])["s.child", ""]
+    assert held.ts == T + 2 * last + 1 + len(beyond)
+    with_all.close()
+
+
+def test_readers_never_wait_for_a_half_written_batch(store: DuckDbSeries):
+    """Every batch puts the same number into two fields of two parts; nobody ever sees them differ in length."""
+    device = new_device()
+    done = threading.Event()
+
+    def write_all() -> None:
+        try:
+            for n in range(60):
+                sent = [reading(device, T + n, {"temp_c": float(n)}, kind="charger", part=p) for p in ("1", "2")]
+                contract_write(store, *sent)
+        finally:
+            done.set()
+
+    def read() -> int:
+        times = 0
+        while not done.is_set() or times == 0:
+            before = store.last_values([device])
+            one = window(store, device, "temp_c", kind="charger", part="1")
+            other = window(store, device, "temp_c", kind="charger", part="2")
+            assert [bucket.last for bucket in one] == list(range(len(one)))
+            assert len(other) >= len(one), "asked later, it holds no less"
+            if before:
+                assert before[device, "1"].values == before[device, "2"].values
+                assert len(one) > before[device, "1"].ts - T
+            store.last_seen()
+            store.newest_events()
+            times += 1
+        return times
+
+    with ThreadPoolExecutor(4) as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        pool.submit(write_all).result()
+        assert all(one.result() for one in readers)
+    assert len(window(store, device, "temp_c", kind="charger", part="1")) == 60
+
+
+def test_two_writers_wait_for_each_other(store: DuckDbSeries):
+    devices = [new_device() for _ in range(4)]
+    start = threading.Barrier(len(devices))
+
+    def write_all(device: str) -> None:
+        start.wait()
+        for n in range(15):
+            contract_write(store, reading(device, T + n, {"floor": 1 + n, "x": float(n)}))
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        for one in [pool.submit(write_all, device) for device in devices]:
+            one.result()
+    assert [len(window(store, device, "floor")) for device in devices] == [15] * len(devices)
+
+
+def test_a_value_that_does_not_fit_stores_nothing_of_its_batch(store: DuckDbSeries):
+    """Decoding lets no such value through; were it to, a retry would not help, and later batches go on."""
+    device = new_device()
+    good = reading(device, T, {"floor": 1})
+    bad = reading(device, T + 1, {"floor": "three"})
+    with pytest.raises(duckdb.DataError):
+        store.write(Batch((good, bad, contract_event(device, T, "e-1"))))
+    assert window(store, device, "floor") == []
+    assert store.last_values([device]) == {}
+    assert store.events(device, start=T, end=T + 1, limit=5) == []
+    contract_write(store, good)
+    assert only_value(store, device, "floor") == 1
+
+
+def test_a_closed_store_says_so_and_a_retry_may_help(path: Path):
+    store = DuckDbSeries(path)
+    store.close()
+    with pytest.raises(StoreUnavailable) as caught:
+        contract_write(store, reading("s.d", T, {"floor": 1}))
+    assert caught.value.retry
+    with pytest.raises(StoreUnavailable):
+        window(store, "s.d", "floor")
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def contents(path: Path) -> dict[str, str]:
+    return {one.name: sha256(one.read_bytes()).hexdigest() for one in path.parent.iterdir()}
+
+
+def refused(path: Path, told: str) -> None:
+    before = contents(path)
+    with pytest.raises(DataFolderError, match=told) as caught:
+        DuckDbSeries(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert contents(path) == before
+
+
+@pytest.mark.parametrize(("version", "told"), [(FORMAT - 1, "an older version"), (FORMAT + 1, "a newer version")])
+def test_a_file_of_another_version_is_left_as_it_is(path: Path, version: int, told: str):
+    store = DuckDbSeries(path)
+    contract_write(store, reading("s.d", T, {"floor": 1}))
+    store.close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE format SET version = ?", [version])
+    refused(path, told)
+
+
+def test_a_database_of_another_program_is_left_as_it_is(path: Path):
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE diary (day TEXT)")
+    refused(path, "another program")
+
+
+@pytest.mark.parametrize("content", [b"", b"dear diary " * 1_000, b"SQLite format 3\0" + b"\0" * 4_096])
+def test_a_file_that_is_no_database_is_left_as_it_is(path: Path, content: bytes):
+    path.write_bytes(content)
+    refused(path, "cannot open")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path):
+    with pytest.raises(DataFolderError, match="cannot open"):
+        DuckDbSeries(tmp_path / "nowhere" / "series.duckdb")
+
+
+def test_fields_that_a_newer_contract_added_become_columns(path: Path):
+    """The file was written before `noise_db` and `leakage_ma` were invented."""
+    device = new_device()
+    store = DuckDbSeries(path)
+    contract_write(store, reading(device, T, {"floor": 1}))
+    store.close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("ALTER TABLE elevator DROP COLUMN noise_db")
+        connection.execute("ALTER TABLE charger DROP COLUMN leakage_ma")
+    store = DuckDbSeries(path)
+    contract_write(store, reading(device, T + MINUTE, {"noise_db": 51.0}))
+    assert only_value(store, device, "floor") == 1
+    assert only_value(store, device, "noise_db") == 51.0
+    store.close()
+
+
+def test_opening_again_keeps_the_file_small(path: Path):
+    """A service that is restarted every minute must not fill the disk."""
+    DuckDbSeries(path).close()
+    size = path.stat().st_size
+    for _ in range(5):
+        DuckDbSeries(path).close()
+    assert path.stat().st_size == size
