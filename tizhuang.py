@@ -7,7 +7,7 @@ tizhuang register   adds places, contractors and devices from a YAML file
 tizhuang migrate    brings the records of an older version up to date, keeping a copy
 tizhuang schema     writes the documents that are generated from the code
 
-One file on purpose: who wants to know what belongs to what, in which order it is opened and what ends it, reads it here.
+One file on purpose: what belongs to what, in which order it is opened and what ends it, can be read in one place.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from ingest.broker import embedded_broker, stop_child
 from ingest.subscription import Subscription
 from ingest.worker import Worker
 from simulators import presets
+from simulators.faults import known
 from simulators.plan import parse
 from simulators.run import simulate as run_simulators
 from storage.drivers import open_series
@@ -75,7 +76,12 @@ DEMO_FAULTS = (
     "stopped@180s",
 )
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Tizhuang 梯桩 watches lifts and charging piles, and turns faults into tickets.",
+)
 _log = structlog.get_logger()
 
 
@@ -257,7 +263,8 @@ _Preset = Annotated[str, typer.Option(help=f"which neighbourhood: {', '.join(pre
 _Seed = Annotated[int, typer.Option(help="the same seed gives the same neighbourhood life")]
 _Speed = Annotated[float, typer.Option(help="simulated time runs so many times faster", min=0.1, max=1000)]
 _Faults = Annotated[
-    list[str] | None, typer.Option("--fault", help="NAME@WHEN[:DEVICE], like entrapment@2m; may be repeated")
+    list[str] | None,
+    typer.Option("--fault", help=f"NAME@WHEN[:DEVICE], like entrapment@2m; may be repeated. {', '.join(known())}"),
 ]
 _MqttUrl = Annotated[str | None, typer.Option("--mqtt-url", help="mqtt://[user:password@]host[:port] or mqtts://...")]
 

@@ -60,9 +60,13 @@ class Engine:
     # --- what the owner tells ------------------------------------------------------------------------------------
 
     def know_device(self, device_id: str, kind: str, statics: Mapping[str, Value], *, now: int) -> None:
-        """A device of the register, with its fixed facts. Its silence counts from now if it never speaks."""
-        device = self._device(device_id, kind, now)
-        device.statics = statics
+        """A device of the register, with its fixed facts. Its silence counts from now if it never speaks.
+
+        The register has the last word on the kind: a device that was first heard as another kind starts anew.
+        """
+        if device_id in self._devices and self._devices[device_id].kind != kind:
+            del self._devices[device_id]
+        self._device(device_id, kind, now).statics = statics
 
     def restore_values(
         self,
@@ -136,7 +140,9 @@ class Engine:
         while self._timers and self._timers[0][0] <= now:
             _, device_id, part_name, rule_id = heapq.heappop(self._timers)
             rule, device = self._rules[rule_id], self._devices[device_id]
-            part = device.parts[part_name]
+            part = device.parts.get(part_name)
+            if part is None or rule.kind != device.kind:
+                continue  # set before the device became another kind
             if rule.silence_ms is not None:
                 self._check_silence(device_id, device, rule, now, changes)
             elif (state := part.rules.get(rule_id)) and state.state == "pending":

@@ -25,6 +25,7 @@ MAX_BATCH: Final = 500
 LINGER_S: Final = 0.05
 FIRST_RETRY_S: Final = 0.1
 SLOWEST_RETRY_S: Final = 5.0
+_OUR_BUG: Final = "could not be processed (please report this): {!r}"
 
 _log = structlog.get_logger()
 
@@ -82,7 +83,8 @@ class Worker:
         self._quarantine = quarantine
         self._receipts = receipts
         self._kind_of = kind_of
-        self._kinds: dict[str, str] = {}
+        self._strangers: dict[str, str] = {}
+        """Kind by device id, of devices that spoke before anybody could know them."""
         self._repeats = Repeats()
         self._unknown = UnknownFields()
         self._stop = threading.Event()
@@ -134,17 +136,18 @@ class Worker:
             except BadPayload as error:
                 rejected.append(Rejected(one.topic, one.payload, str(error), one.rx))
                 continue
-            can_repeat = message.clock_ok or message.has_seq or one.repeated
-            if self._repeats.is_repeat(one.topic, one.payload) and can_repeat:
+            except Exception as error:  # noqa: BLE001 - a bug of ours: this message waits for its mending, others go on
+                _log.error("message parked in quarantine", topic=one.topic, error=repr(error))
+                rejected.append(Rejected(one.topic, one.payload, _OUR_BUG.format(error), one.rx))
+                continue
+            if self._repeats.is_repeat(one.topic, one.payload) and (message.clock_ok or _may_repeat(one, message)):
                 duplicates += 1
             else:
                 decoded.append(_Decoded(one, self._unknown.limit(message)))
         return decoded, rejected, duplicates
 
     def _check_kind(self, message: Message) -> None:
-        known = self._kinds.get(message.device_id)
-        if known is None:
-            known = self._kinds[message.device_id] = self._kind_of(message.device_id) or message.kind
+        known = self._kind_of(message.device_id) or self._strangers.setdefault(message.device_id, message.kind)
         if known != message.kind:
             raise BadPayload.one(f"device '{message.device_id}' is known as '{known}'", "topic.kind")
 
@@ -196,8 +199,7 @@ class Worker:
 
     def _park(self, delivery: Delivery, error: Exception) -> bool:
         _log.error("message parked in quarantine", topic=delivery.topic, error=repr(error))
-        reason = f"understood, but could not be processed (please report this): {error!r}"
-        rejected = [Rejected(delivery.topic, delivery.payload, reason, delivery.rx)]
+        rejected = [Rejected(delivery.topic, delivery.payload, _OUR_BUG.format(error), delivery.rx)]
         kept = self._insist(lambda: self._quarantine.keep(rejected))
         self._counts["quarantined"] += kept
         return kept
@@ -232,8 +234,13 @@ def _batch(decoded: Sequence[_Decoded]) -> Batch:
     return Batch(tuple(items))
 
 
+def _may_repeat(delivery: Delivery, message: Message) -> bool:
+    """Whether the same bytes without a usable clock can be the same message, and not just the same news."""
+    return message.has_seq or delivery.repeated or delivery.retained
+
+
 def _receipt(one: _Decoded) -> Receipt:
-    return Receipt(_digest(one.delivery), one.delivery.rx, one.message.has_seq or one.delivery.repeated)
+    return Receipt(_digest(one.delivery), one.delivery.rx, _may_repeat(one.delivery, one.message))
 
 
 def _digest(delivery: Delivery) -> str:

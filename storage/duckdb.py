@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -58,14 +59,9 @@ class DuckDbSeries:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        # Small on purpose: the store is a guest in the service's process.
-        settings: dict[str, str | bool | int | float | list[str]] = {
-            "threads": 2,
-            "memory_limit": "256MB",
-            "autoinstall_known_extensions": False,  # nothing is fetched from the internet, whatever the file is
-        }
+        self._closed = False
         try:
-            self._connection = duckdb.connect(str(path), config=settings)
+            self._connection = self._connect()
         except duckdb.Error as error:
             raise DataFolderError(f"cannot open {path}: {_first_line(error)}") from error
         try:
@@ -86,11 +82,13 @@ class DuckDbSeries:
                     self._insert("event", _EVENT_COLUMNS, [tuple(event) for event in batch.events])
                     self._connection.commit()
                 except BaseException:
-                    self._connection.rollback()
+                    with suppress(duckdb.Error):  # the first error is the one to tell
+                        self._connection.rollback()
                     raise
             except (duckdb.DataError, duckdb.ProgrammingError):
                 raise  # the values are at fault, and no retry will make them fit
             except duckdb.Error as error:
+                self._mend()
                 raise StoreUnavailable(f"series store {self._path.name}: {_first_line(error)}") from error
             self._last.take(readings)
 
@@ -149,6 +147,7 @@ class DuckDbSeries:
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             self._connection.close()
 
     def _unknown_field_window(
@@ -168,6 +167,27 @@ class DuckDbSeries:
         for ts, raw in rows:
             steps.setdefault(ts - ts % step, []).append(json.loads(raw))
         return [_bucket(start_ms, values) for start_ms, values in steps.items()]
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        # Small on purpose: the store is a guest in the service's process.
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "threads": 2,
+            "memory_limit": "256MB",
+            "autoinstall_known_extensions": False,  # nothing is fetched from the internet, whatever the file is
+        }
+        return duckdb.connect(str(self._path), config=settings)
+
+    def _mend(self) -> None:
+        """DuckDB gives up a database for good after some failures, a full disk among them: then it is opened anew."""
+        if self._closed:
+            return
+        try:
+            self._connection.execute("SELECT version FROM format")
+        except duckdb.Error:
+            with suppress(duckdb.Error):
+                self._connection.close()
+            with suppress(duckdb.Error):  # still full: the next write tries again
+                self._connection = self._connect()
 
     def _prepare(self) -> None:
         """Creates what is missing. Fields that a newer contract added become new columns."""

@@ -121,7 +121,7 @@ class Registry:
                 _upsert(connection, building, rows["buildings"])
                 _upsert(connection, contractor, rows["contractors"])
                 devices = [{**row, "registered": True} for row in rows["devices"]]
-                _upsert(connection, device, devices, keep=("first_seen", "kind"))
+                _upsert(connection, device, devices, keep=("first_seen",))
         except IntegrityError:
             raise SettingsError("register: an entry names a site, building or contractor that is not there") from None
         return {name: len(entries) for name, entries in rows.items()}

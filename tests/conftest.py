@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import servers
 
 IN_CI = os.environ.get("CI") == "true"
 _missing: set[str] = set()
+
+settings.register_profile("tizhuang", deadline=None)  # speed is measured by `make bench`, not on a busy test machine
+settings.load_profile("tizhuang")
 
 
 def require(name: str) -> str:

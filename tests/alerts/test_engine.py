@@ -295,3 +295,14 @@ def test_evidence_tells_what_was_seen_and_when():
         "at": BASE + 10_000,
         "values": {"temp_c": {"value": 85.0, "ts": BASE}, "state": {"value": "charging", "ts": BASE}},
     }
+
+
+def test_a_device_that_turns_out_to_be_of_another_kind_starts_anew():
+    """What a stranger said under its name, timers that were set for it included, is forgotten."""
+    engine = engine_of(ONE_RULE)
+    reading = Reading("here.pile", "charger", "1", BASE, BASE + 100, None, {"temp_c": 85.0, "state": "charging"})
+    engine.observe(Batch((reading,)))
+    engine.know_device("here.pile", "elevator", {}, now=BASE + 200)
+    assert engine.advance(BASE + 60_000) == []
+    lift = Reading("here.pile", "elevator", "", BASE + 60_000, BASE + 60_000, None, {"moving": True})
+    assert engine.observe(Batch((lift,))) == []

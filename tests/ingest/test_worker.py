@@ -291,6 +291,31 @@ def test_a_device_that_speaks_as_another_kind_is_not_believed(bench: Bench):
     ]
 
 
+def test_a_stranger_is_believed_again_once_the_register_knows_better(bench: Bench):
+    register: dict[str, str] = {}
+    bench.again(kind_of=register.get)
+    bench.queue.put(LIFT.replace("elevator", "charger"), {"ts": NOW, "voltage_v": 220.0})
+    bench.settle()
+    register["here.lift"] = "elevator"
+    bench.queue.put(LIFT, {"ts": NOW, "floor": 3})
+    bench.settle()
+    assert bench.points() == 1
+    assert bench.reasons() == []
+
+
+def test_a_bug_of_ours_parks_the_message_and_the_rest_goes_on(bench: Bench):
+    def trips_over(device_id: str) -> str | None:
+        return str(1 / 0) if device_id == "here.unlucky" else None
+
+    bench.again(kind_of=trips_over)
+    bench.queue.put(LIFT.replace("/lift/", "/unlucky/"), {"ts": NOW, "floor": 1})
+    bench.queue.put(LIFT, {"ts": NOW, "floor": 3})
+    bench.settle()
+    assert bench.points() == 1
+    assert bench.reasons() == ["could not be processed (please report this): ZeroDivisionError('division by zero')"]
+    assert len(bench.queue.acked) == 2
+
+
 def test_a_million_unknown_fields_stay_within_bounds(bench: Bench):
     per_message, messages = 2_000, 500
     for number in range(messages):

@@ -100,6 +100,48 @@ def test_what_write_returned_for_survives_kill_9(path: Path):
     with_all.close()
 
 
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from core.errors import StoreUnavailable
+from core.reading import Batch, Reading
+from storage.duckdb import DuckDbSeries
+
+def batch(ts):
+    fields = {"speed_mps": 0.5, "note": "x" * 300}
+    return Batch(tuple(Reading(f"s.lift-{n}", "elevator", "", ts, ts, None, fields) for n in range(2_000)))
+
+path = Path(sys.argv[1])
+store = DuckDbSeries(path)
+store.write(batch(1_800_000_000_000))
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+biggest = max(file.stat().st_size for file in path.parent.iterdir())
+resource.setrlimit(resource.RLIMIT_FSIZE, (biggest + 100_000, hard))  # from here on the disk is full
+refused = 0
+for _ in range(5):
+    try:
+        store.write(batch(1_800_000_001_000))
+    except StoreUnavailable:
+        refused += 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+store.write(batch(1_800_000_001_000))
+store.close()
+print(refused)
+"""
+
+
+def test_a_full_disk_refuses_and_heals(path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 5
+    store = DuckDbSeries(path)
+    found = store.window("elevator", "s.lift-7", "", "speed_mps", start=0, end=10**15, step=1)
+    assert [one.start for one in found] == [1_800_000_000_000, 1_800_000_001_000]
+    store.close()
+
+
 def test_readers_never_wait_for_a_half_written_batch(store: DuckDbSeries):
     """Every batch puts the same number into two fields of two parts; nobody ever sees them differ in length."""
     device = new_device()

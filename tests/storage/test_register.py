@@ -32,6 +32,13 @@ def test_a_stranger_is_kept_and_adopted_later_with_its_first_day(registry):
     assert registry.device("far-away.lift-9") == adopted
 
 
+def test_the_register_has_the_last_word_on_the_kind(registry):
+    """Whoever speaks first under a foreign name must not decide what a device is."""
+    registry.heard([("here.lift", "charger")], now=100)
+    registry.register(checked(NEIGHBOURHOOD), now=300)
+    assert registry.device("here.lift").kind == "elevator"
+
+
 def test_registering_again_updates_and_adds_nothing(registry):
     assert registry.register(checked(NEIGHBOURHOOD), now=9) == {
         "sites": 1, "buildings": 0, "contractors": 1, "devices": 2,
