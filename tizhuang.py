@@ -12,6 +12,7 @@ One file on purpose: what belongs to what, in which order it is opened and what 
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -50,10 +51,10 @@ from ingest.subscription import Subscription
 from ingest.worker import Worker
 from simulators import presets
 from simulators.faults import known
-from simulators.plan import parse
+from simulators.plan import assign, parse
 from simulators.run import simulate as run_simulators
 from storage.drivers import open_series
-from storage.folder import copy_aside, held
+from storage.folder import copy_aside, held, make
 from storage.incidents import Incidents
 from storage.outbox import Outbox
 from storage.quarantine import Quarantine
@@ -65,16 +66,11 @@ from storage.series import SeriesStore
 from storage.tickets import Tickets
 
 ROOT = Path(__file__).parent
-DEMO_FAULTS = (
-    "entrapment@3s",
-    "overheat@20s",
-    "code:2@40s",
-    "relay-welded@60s",
-    "silence@75s",
-    "smoke@90s",
-    "overtravel@120s",
-    "stopped@180s",
-)
+DEMO_FAULTS = {
+    "elevator": ("entrapment@3s", "code:2@40s", "silence@75s", "overtravel@120s", "stopped@180s"),
+    "charger": ("relay-welded@8s", "overheat@20s", "smoke@90s"),
+}
+"""What happens in a demo that was told nothing: a first ticket within 20 seconds, and something new now and then."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -170,7 +166,9 @@ def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Cr
         source = Subscription(settings.mqtt, now=now_ms, on_connection=desk.listening)
         quarantine = Quarantine(records)
         receipts = Receipts(records)
-        worker = Worker(source, (desk, SeriesSink(series)), quarantine, receipts, kind_of=desk.kind_of)
+        worker = Worker(
+            source, (desk, SeriesSink(series)), quarantine, receipts, kind_of=desk.kind_of, on_flow=desk.flowing
+        )
         crew = Crew()
         stack.callback(crew.dismiss)
         stack.callback(source.close)
@@ -207,15 +205,17 @@ def housekeeping(receipts: Receipts) -> Callable[[threading.Event], None]:
     return keep
 
 
-def run_service(settings: Settings, records: Records, *, for_s: float | None, begin: Callable[[str], None]) -> None:
+def run_service(
+    settings: Settings, records: Records, *, for_s: float | None, begin: Callable[[str, Crew], None]
+) -> None:
     """Serves until a signal, the time or a failure ends it. `begin` is called with the address once it answers."""
-    with service(settings, records) as (services, crew), _listen(settings) as listener:
+    with _listen(settings) as listener, service(settings, records) as (services, crew):
         host, port = listener.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
         def ready() -> None:
             _write_run_file(settings, url)
-            begin(url)
+            begin(url, crew)
 
         server = HttpServer(create_app(services), ready=ready, failed=crew.failed, for_s=for_s)
         try:
@@ -231,9 +231,10 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        if isinstance(error, socket.gaierror):
-            raise SettingsError(f"http.host: '{host}' is not an address of this machine") from None
-        raise AddressInUse("pages", host, port, "--http-port") from None
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse("pages", host, port, "--http-port") from None
+        reason = str(error.strerror or error).partition(" (while")[0]
+        raise SettingsError(f"http.host: cannot listen on '{host}': {reason}") from None
 
 
 def _write_run_file(settings: Settings, url: str) -> None:
@@ -256,7 +257,9 @@ def _write_run_file(settings: Settings, url: str) -> None:
 
 # --- commands --------------------------------------------------------------------------------------------------------
 
-_HttpPort = Annotated[int | None, typer.Option("--http-port", help="port of the pages and the API; 0: any free one")]
+_HttpPort = Annotated[
+    int | None, typer.Option("--http-port", help="port of the pages and the API; 0: any free one", min=0, max=65_535)
+]
 _DataDir = Annotated[Path | None, typer.Option("--data", help="folder of the embedded databases")]
 _For = Annotated[float | None, typer.Option("--for", help="stop after so many seconds", metavar="SECONDS", min=0)]
 _Preset = Annotated[str, typer.Option(help=f"which neighbourhood: {', '.join(presets.PRESETS)}")]
@@ -272,7 +275,9 @@ _MqttUrl = Annotated[str | None, typer.Option("--mqtt-url", help="mqtt://[user:p
 @app.command()
 def demo(
     http_port: _HttpPort = None,
-    mqtt_port: Annotated[int, typer.Option("--mqtt-port", help="port of the embedded broker; 0: any free one")] = 1883,
+    mqtt_port: Annotated[
+        int, typer.Option("--mqtt-port", help="port of the embedded broker; 0: any free one", min=0, max=65_535)
+    ] = 1883,
     data: _DataDir = None,
     preset: _Preset = "demo",
     seed: _Seed = 1,
@@ -281,10 +286,11 @@ def demo(
     for_s: _For = None,
 ) -> None:
     """A live neighbourhood on this machine: broker, simulators, worker, alerts, API and pages in one command."""
-    neighbourhood = checked(presets.get(preset).entries())
-    faults = fault or DEMO_FAULTS
-    for one in faults:
-        parse(one)  # says now what cannot be understood, not in the child later
+    life = presets.get(preset)
+    neighbourhood = checked(life.entries())
+    kinds = {device.kind for device in life.devices}
+    faults = fault or [one for kind in DEMO_FAULTS if kind in kinds for one in DEMO_FAULTS[kind]]
+    assign([parse(one) for one in faults], life.devices, seed)  # says now what cannot be, not in the child later
     with ExitStack() as stack:
         settings = core_settings.load(http={"port": http_port}, data={"dir": data})
         stack.enter_context(held(settings.data.dir))
@@ -295,13 +301,14 @@ def demo(
         settings = settings.model_copy(update={"mqtt": core_settings.Mqtt(url=url)})
         Registry(records).register(neighbourhood, now=now_ms())
 
-        def begin(page: str) -> None:
+        def begin(page: str, crew: Crew) -> None:
             options = ["--mqtt-url", url, "--preset", preset, "--seed", str(seed), "--speed", str(speed)]
             options += [word for one in faults for word in ("--fault", one)]
             child = subprocess.Popen(
                 [sys.executable, "-m", "simulators", *options], cwd=ROOT, stdin=subprocess.PIPE, start_new_session=True
             )
             stack.callback(stop_child, child)
+            crew.add("simulators", lambda stop: _watch(child, stop))
             typer.echo(f"\n  Tizhuang 梯桩  {page}\n  broker         {url}\n  data           {settings.data.dir}\n")
             typer.echo("  The first ticket comes within 20 seconds. Ctrl-C ends everything.\n")
 
@@ -325,7 +332,7 @@ def serve(
             raise SettingsError("mqtt.url: say which broker: --mqtt-url mqtt://host:1883 (or TIZHUANG_MQTT__URL)")
         stack.enter_context(held(settings.data.dir))
         records = _open(stack, settings)
-        run_service(settings, records, for_s=for_s, begin=lambda page: typer.echo(f"Tizhuang 梯桩  {page}"))
+        run_service(settings, records, for_s=for_s, begin=lambda page, _: typer.echo(f"Tizhuang 梯桩  {page}"))
 
 
 @app.command()
@@ -354,7 +361,11 @@ def register(
 ) -> None:
     """Adds or updates places, contractors and devices; a running service takes them up within 30 seconds."""
     settings = core_settings.load(data={"dir": data})
-    entries = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        entries = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"register: {file}: {error}".replace("\n", " ")) from None
+    make(settings.data.dir)
     with ExitStack() as stack:
         counts = Registry(_open(stack, settings)).register(checked(entries), now=now_ms())
     typer.echo(", ".join(f"{count} {name}" for name, count in counts.items()))
@@ -396,6 +407,13 @@ def _open(stack: ExitStack, settings: Settings) -> Records:
     records = open_records(address(settings.database.url, settings.data.dir))
     stack.callback(records.close)
     return records
+
+
+def _watch(child: subprocess.Popen[bytes], stop: threading.Event) -> None:
+    """A demo whose simulators have died shows a dead neighbourhood: better to end, and say so."""
+    while not stop.wait(0.5):
+        if child.poll() is not None:
+            raise TizhuangError(f"the simulators ended by themselves (exit code {child.returncode})")
 
 
 def _version() -> str:

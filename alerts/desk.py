@@ -26,6 +26,15 @@ from storage.series import SeriesStore
 TICK_S: Final = 0.2
 REGISTER_REFRESH_S: Final = 30.0
 
+CATCH_UP_MS: Final = 5_000
+"""After we could not hear, timers first let the broker deliver what queued up for us."""
+
+LONGEST_WAIT_MS: Final = 60_000
+"""After a start without a broker, timers wait no longer than this: what was pending then counts as still true."""
+
+PAUSE_S: Final = 3.0
+"""A tick that comes so late means that this process did not run, and so could not hear."""
+
 _log = structlog.get_logger()
 
 
@@ -51,7 +60,10 @@ class AlertDesk:
         self._unsaved: list[Change] = []
         self._known: dict[str, str] = {}
         """Kind by device id."""
-        self._engine = Engine(rules, now=now())
+        self._connected = False
+        self._flowing = True
+        self._engine = Engine(rules)
+        self._engine.hold(now() + LONGEST_WAIT_MS)
         self._refresh_register()
         self._restore(series)
 
@@ -68,7 +80,21 @@ class AlertDesk:
     def listening(self, connected: bool) -> None:
         """The connection to the broker came or went."""
         with self._lock:
-            self._engine.listening(connected, now=self._now())
+            self._connected = connected
+            self._hearing_changed()
+
+    def flowing(self, flowing: bool) -> None:
+        """Whether the worker gets rid of what it receives. A database that does not answer makes us deaf too."""
+        with self._lock:
+            self._flowing = flowing
+            self._hearing_changed()
+
+    def _hearing_changed(self) -> None:
+        now = self._now()
+        hearing = self._connected and self._flowing
+        self._engine.listening(hearing, now=now)
+        if hearing:
+            self._engine.hold(now + CATCH_UP_MS)
 
     def tick(self) -> None:
         """Moves time on for devices that say nothing."""
@@ -78,9 +104,13 @@ class AlertDesk:
 
     def run(self, stop: threading.Event) -> None:
         """Ticks until told to stop. A database that does not answer is asked again at the next tick."""
-        refreshed = time.monotonic()
+        refreshed = ticked = time.monotonic()
         while not stop.wait(TICK_S):
             try:
+                paused, ticked = time.monotonic() - ticked > PAUSE_S, time.monotonic()
+                if paused:
+                    with self._lock:
+                        self._hearing_changed()
                 self.tick()
                 if time.monotonic() - refreshed > REGISTER_REFRESH_S:
                     refreshed = time.monotonic()

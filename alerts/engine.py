@@ -15,17 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from alerts.evidence import evidence
-from alerts.memory import Device, Fault, Part, Scope
+from alerts.memory import Device, Fault, Lag, Part, Scope
 from alerts.rules import Rule
 from core.incident import Change, RuleState
-from core.kinds import KINDS, part_fields
+from core.kinds import KINDS, STATUS_FIELDS, part_fields
 from core.reading import Batch, Event, Reading, Value
 
 TIMER_GRACE_MS: Final = 1_000
 """A timer waits this long on the wall for samples that are on their way and could still reset the rule."""
-
-START_GRACE_MS: Final = 5_000
-"""After a start, timers first let the broker deliver what queued up while we were away."""
 
 KEPT_EVENT_IDS: Final = 16
 
@@ -33,7 +30,7 @@ KEPT_EVENT_IDS: Final = 16
 class Engine:
     """State of all devices under one set of rules. Not thread-safe: its owner locks."""
 
-    def __init__(self, rules: Iterable[Rule], *, now: int) -> None:
+    def __init__(self, rules: Iterable[Rule]) -> None:
         self._rules = {rule.id: rule for rule in rules}
         self._conditions = {
             (kind, part): [r for r in self._rules.values() if r.kind == kind and r.part == part and _samples(r)]
@@ -52,7 +49,7 @@ class Engine:
         self._devices: dict[str, Device] = {}
         self._timers: list[tuple[int, str, str, str]] = []
         """(wall time, device, part, rule): a heap. An entry that no longer fits its rule's state is skipped."""
-        self._started = now
+        self._held_until = 0
         self._listening_since: int | None = None
         self.late_samples = 0
         """Samples older than their part's watermark: stored, not judged."""
@@ -107,12 +104,15 @@ class Engine:
             part.settled = max(part.settled, state.since)
             part.watermark = max(part.watermark, state.since)
         if state.state == "pending":
-            due = max(state.since + rule.for_ms + part.offset + TIMER_GRACE_MS, self._started + START_GRACE_MS)
-            self._set_timer(due, state)
+            self._set_timer(state.since + rule.for_ms + part.offset + TIMER_GRACE_MS, state)
 
     def listening(self, connected: bool, *, now: int) -> None:
         """Whether messages can reach us. Nobody is called silent for a time in which we could not hear."""
         self._listening_since = now if connected else None
+
+    def hold(self, until: int) -> None:
+        """Lets no timer fire before this wall time (Unix ms): messages that could reset a rule are on their way."""
+        self._held_until = until
 
     # --- what devices say ----------------------------------------------------------------------------------------
 
@@ -137,6 +137,8 @@ class Engine:
     def advance(self, now: int) -> list[Change]:
         """Moves silent devices on to the wall time `now` (Unix ms)."""
         changes: list[Change] = []
+        if now < self._held_until:
+            return changes
         while self._timers and self._timers[0][0] <= now:
             _, device_id, part_name, rule_id = heapq.heappop(self._timers)
             rule, device = self._rules[rule_id], self._devices[device_id]
@@ -166,13 +168,22 @@ class Engine:
     # --- one sample, one event -----------------------------------------------------------------------------------
 
     def _reading(self, device: Device, part: Part, reading: Reading, changes: list[Change]) -> None:
-        if reading.ts < part.watermark and reading.fields.get("online") is False and not reading.retained:
-            # A last will carries the time at which it was left with the broker; it becomes true when it is published.
+        if (
+            not STATUS_FIELDS.isdisjoint(reading.fields)
+            and part.watermark
+            and (reading.ts < part.watermark or not reading.clock_ok)
+        ):
+            # A last will carries the time at which it was left with the broker, often before the clock was set; it
+            # becomes true when it is published. So a status counts from when it comes, whatever time it carries.
             reading = reading._replace(ts=part.watermark)
+        if reading.ts < part.watermark and part.clock_was_set_back(reading):
+            self._move_back(device, part, changes)
+            return
         news = part.take(reading.fields, reading.ts, self._judged_fields[device.kind])
         if reading.ts < part.watermark:
             self.late_samples += 1
             return
+        part.behind.clear()
         self._fire_due(device, part, reading.ts, changes)
         offset = reading.rx - reading.ts
         part.offset = offset if reading.ts > part.watermark else min(offset, part.offset)  # a repeat is no later
@@ -185,6 +196,22 @@ class Engine:
                     instant = reading._replace(ts=max(reading.ts, other.watermark))
                     self._fire_due(device, other, instant.ts, changes)
                     self._judge(device, other, reading.device_id, name, given, instant, changes)
+
+    def _move_back(self, device: Device, part: Part, changes: list[Change]) -> None:
+        """Judges anew, on the new time line, the samples that seemed late and were not."""
+        moved, again = part.move_back(), part.behind[:]
+        for state in moved:
+            rule = self._rules[state.rule_id]
+            changes.append(Change(rule.finding, state, "none", state.changed))
+            if state.state == "pending":
+                self._set_timer(again[-1].rx + rule.for_ms + TIMER_GRACE_MS, state)
+        part.behind.clear()
+        device.lag = Lag()
+        device.last_ts = again[-1].ts
+        self.late_samples -= len(again) - 1
+        for reading in again:
+            device.lag.take(reading.ts, reading.rx)
+            self._reading(device, part, reading, changes)
 
     def _judge(
         self,

@@ -8,9 +8,15 @@ from typing import Final, NamedTuple
 
 from core.incident import RuleState
 from core.kinds import all_fields, part_fields
-from core.reading import Value
+from core.reading import Reading, Value
 
 LAG_WINDOW_MS: Final = 600_000
+
+STEP_SAMPLES: Final = 3
+STEP_PACE_MS: Final = 1_000
+STEP_SPAN_MS: Final = 2_000
+"""So many samples in a row, behind the watermark, at the pace at which they reach us, over so long: not a backlog,
+which comes at once, but a clock that was set back."""
 
 
 class Fault(NamedTuple):
@@ -34,6 +40,34 @@ class Part:
     values: dict[str, tuple[Value, int]] = field(default_factory=dict)
     faults: dict[str, Fault] = field(default_factory=dict)
     rules: dict[str, RuleState] = field(default_factory=dict)
+    behind: list[Reading] = field(default_factory=list)
+    """Samples in a row that are older than the watermark, while they could mean that the clock was set back."""
+
+    def clock_was_set_back(self, reading: Reading) -> bool:
+        """Whether this sample, behind the watermark, settles that the device's clock was set back."""
+        if reading.retained or not reading.clock_ok:
+            return False
+        if self.behind:
+            first, last = self.behind[0], self.behind[-1]
+            steady = abs((reading.rx - first.rx) - (reading.ts - first.ts)) <= STEP_PACE_MS
+            if reading.ts <= last.ts or not steady:
+                self.behind.clear()
+        self.behind.append(reading)
+        first = self.behind[0]
+        return len(self.behind) >= STEP_SAMPLES and reading.rx - first.rx >= STEP_SPAN_MS
+
+    def move_back(self) -> list[RuleState]:
+        """Puts all that is known onto the device's new time line; returns the rule states, moved."""
+        step = self.watermark - self.behind[0].ts + 1
+        self.watermark -= step
+        self.settled = min(self.settled, self.watermark)
+        self.values = {name: (value, ts - step) for name, (value, ts) in self.values.items()}
+        self.faults = {name: known._replace(ts=known.ts - step) for name, known in self.faults.items()}
+        self.rules = {
+            rule_id: state._replace(since=state.since - step, changed=state.changed - step)
+            for rule_id, state in self.rules.items()
+        }
+        return list(self.rules.values())
 
     def active(self, fault: str) -> bool:
         """Raised and not cleared."""

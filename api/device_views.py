@@ -206,12 +206,16 @@ def _part(known: PartValues, now: int) -> models.Part:
     """Known fields first, in the order of the contract; then the others by name."""
     order = {name: index for index, name in enumerate(all_fields(known.kind))}
     names = sorted(known.values, key=lambda name: (order.get(name, len(order)), name))
-    return models.Part(ts=known.ts, values={name: _value(known.kind, name, known.values[name], now) for name in names})
+    # A device whose clock is slow is not stale: its own time now is that of its newest sample, moved on since it came.
+    device_now = now if known.rx is None else known.ts + (now - known.rx)
+    return models.Part(
+        ts=known.ts, values={name: _value(known.kind, name, known.values[name], device_now) for name in names}
+    )
 
 
-def _value(kind: str, name: str, last: LastValue, now: int) -> models.FieldValue:
+def _value(kind: str, name: str, last: LastValue, device_now: int) -> models.FieldValue:
     spec = spec_of(kind, name)
-    age = max(0, now - last.ts)
+    age = max(0, device_now - last.ts)
     return models.FieldValue.model_construct(
         value=last.value,
         unit=spec.unit if spec else "",

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from core.errors import SettingsError
 from core.settings import Mqtt
 
 KEEPALIVE_S = 60
@@ -53,5 +54,8 @@ def client(
     if parts.username:
         made.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
     if parts.scheme == "mqtts":
-        made.tls_set_context(ssl.create_default_context(cafile=settings.ca_file))
+        try:
+            made.tls_set_context(ssl.create_default_context(cafile=settings.ca_file))
+        except OSError as error:  # ssl.SSLError is one too
+            raise SettingsError(f"mqtt.ca_file: {settings.ca_file}: {error.strerror or error}") from None
     return made

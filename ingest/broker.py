@@ -57,7 +57,8 @@ def end_with_parent() -> None:
     """For a child: ends this process when the parent's end of our standard input closes."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(sys.stdin.fileno(), 1024):  # not sys.stdin: its lock is held at exit
+            pass
         os._exit(0)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()

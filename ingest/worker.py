@@ -76,13 +76,18 @@ class Worker:
         receipts: Receipts,
         *,
         kind_of: Callable[[str], str | None] = lambda _: None,
+        on_flow: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        """`kind_of` answers which kind a device is known as; one that speaks as another kind is not believed."""
+        """`kind_of` answers which kind a device is known as; one that speaks as another kind is not believed.
+
+        `on_flow` hears false when a database holds the worker up, and true when it goes on.
+        """
         self._source = source
         self._sinks = tuple(sinks)
         self._quarantine = quarantine
         self._receipts = receipts
         self._kind_of = kind_of
+        self._on_flow = on_flow
         self._strangers: dict[str, str] = {}
         """Kind by device id, of devices that spoke before anybody could know them."""
         self._repeats = Repeats()
@@ -215,6 +220,7 @@ class Worker:
                     raise
                 if not self._blocked_by:
                     _log.error("waiting for a database; nothing is acknowledged meanwhile", error=str(error))
+                    self._on_flow(False)
                 self._blocked_by = str(error)
                 if self._stop.wait(delay_s):
                     return False
@@ -223,6 +229,7 @@ class Worker:
                 if self._blocked_by:
                     _log.info("the database answers again")
                     self._blocked_by = ""
+                    self._on_flow(True)
                 return True
 
 

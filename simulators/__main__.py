@@ -16,7 +16,8 @@ FAREWELL_S = 0.8
 
 
 def _end_with_parent(stop: threading.Event) -> None:
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):  # not sys.stdin: its lock is held at exit
+        pass
     stop.set()
     time.sleep(FAREWELL_S)
     os._exit(0)

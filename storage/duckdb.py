@@ -18,7 +18,7 @@ from typing import Any, Final
 import duckdb
 
 from core.errors import DataFolderError, StoreUnavailable
-from core.kinds import KINDS, all_fields
+from core.kinds import KINDS, STATUS_FIELDS, all_fields
 from core.reading import Batch, Event, Reading, Value
 from storage.series import Bucket, LastValue, PartValues
 
@@ -91,6 +91,7 @@ class DuckDbSeries:
                 self._mend()
                 raise StoreUnavailable(f"series store {self._path.name}: {_first_line(error)}") from error
             self._last.take(readings)
+            self._last.take_events(batch.events)
 
     def window(
         self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int
@@ -248,6 +249,8 @@ class _Part:
     ts: int = 0
     rx: int | None = None
     values: dict[str, LastValue] = field(default_factory=dict)
+    status_rx: dict[str, int] = field(default_factory=dict)
+    """Receive time of the values of status fields, which decides between them."""
 
 
 class _LastValues:
@@ -255,6 +258,9 @@ class _LastValues:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._parts: dict[tuple[str, str], _Part] = {}
+        spoke = "SELECT device_id, max(rx) FROM event WHERE NOT retained GROUP BY device_id"
+        self._spoke: dict[str, int] = dict(connection.execute(spoke).fetchall())
+        """Newest receive time of an event, by device id."""
         for kind in KINDS:
             self._load(connection, kind)
 
@@ -266,8 +272,17 @@ class _LastValues:
                 part.rx = max(part.rx or 0, reading.rx)
             for name, value in reading.fields.items():
                 held = part.values.get(name)
-                if held is None or held.ts <= reading.ts:
+                if name in STATUS_FIELDS:
+                    if part.status_rx.get(name, 0) <= reading.rx:
+                        part.status_rx[name] = reading.rx
+                        part.values[name] = LastValue(value, reading.ts)
+                elif held is None or held.ts <= reading.ts:
                     part.values[name] = LastValue(value, reading.ts)
+
+    def take_events(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if event.sign_of_life:
+                self._spoke[event.device_id] = max(self._spoke.get(event.device_id, 0), event.rx)
 
     def of(self, device_ids: Sequence[str] | None) -> dict[tuple[str, str], PartValues]:
         wanted = None if device_ids is None else set(device_ids)
@@ -278,7 +293,7 @@ class _LastValues:
         }
 
     def seen(self) -> dict[str, int]:
-        seen: dict[str, int] = {}
+        seen = dict(self._spoke)
         for (device_id, _), part in self._parts.items():
             if part.rx is not None:
                 seen[device_id] = max(seen.get(device_id, 0), part.rx)
@@ -288,8 +303,9 @@ class _LastValues:
         """One pass over the kind's table, and one over the rows that have fields outside the contract."""
         fields = list(all_fields(kind))
         newest = ", ".join(
-            f'arg_max("{name}", (ts, rowid)) FILTER ("{name}" IS NOT NULL), max(ts) FILTER ("{name}" IS NOT NULL)'
+            f'max_by(struct_pack(v := "{name}", ts := ts, rx := rx), {order}) FILTER ("{name}" IS NOT NULL)'
             for name in fields
+            for order in ("(rx, rowid)" if name in STATUS_FIELDS else "(ts, rowid)",)
         )
         rows = connection.execute(
             f"""
@@ -297,13 +313,14 @@ class _LastValues:
             FROM {kind} GROUP BY device_id, part
             """  # noqa: S608 - names of the contract
         ).fetchall()
-        for device_id, part, ts, rx, *pairs in rows:
-            values: dict[str, LastValue] = {}
-            for index, name in enumerate(fields):
-                value, value_ts = pairs[2 * index], pairs[2 * index + 1]
-                if value is not None:
-                    values[name] = LastValue(value, value_ts)
-            self._parts[device_id, part] = _Part(kind, ts, rx, values)
+        for device_id, part, ts, rx, *newest_of in rows:
+            held = _Part(kind, ts, rx)
+            for name, found in zip(fields, newest_of, strict=True):
+                if found is not None:
+                    held.values[name] = LastValue(found["v"], found["ts"])
+                    if name in STATUS_FIELDS:
+                        held.status_rx[name] = found["rx"]
+            self._parts[device_id, part] = held
         extras = connection.execute(
             f"""
             SELECT device_id, part, name, arg_max(json_extract(extra, pointer), (ts, rowid)), max(ts) FROM (

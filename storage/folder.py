@@ -19,8 +19,8 @@ def held(folder: Path) -> Iterator[Path]:
 
     The lock is the kernel's and goes with the process, kill -9 included.
     """
+    make(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / "lock").open("a+", encoding="ascii")
     except OSError as error:
         raise DataFolderError(f"data folder {folder}: cannot be written: {error.strerror}") from None
@@ -36,6 +36,14 @@ def held(folder: Path) -> Iterator[Path]:
         handle.write(f"{os.getpid()}\n")
         handle.flush()
         yield folder
+
+
+def make(folder: Path) -> None:
+    """The folder, if it is not there yet. Raises DataFolderError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataFolderError(f"data folder {folder}: cannot be written: {error.strerror}") from None
 
 
 def copy_aside(path: Path) -> Path | None:

@@ -17,11 +17,12 @@ import alembic.script
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
-from core.errors import DataFolderError, StoreUnavailable
+from core.errors import DataFolderError, SettingsError, StoreUnavailable
 
-BUSY_TIMEOUT_S: Final = 10
+BUSY_TIMEOUT_S: Final = 1
+"""Writes take milliseconds. Who waits longer gets StoreUnavailable: the worker tries again, a person is told."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -90,7 +91,10 @@ def migrate(url: str) -> tuple[str | None, str]:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    try:
+        engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+    except (ArgumentError, ImportError) as error:
+        raise SettingsError(f"database.url: {error}") from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)

@@ -57,10 +57,14 @@ class SeriesStore(Protocol):
         """
 
     def last_values(self, device_ids: Sequence[str] | None = None) -> dict[tuple[str, str], PartValues]:
-        """By (device id, part); of all devices when none are named."""
+        """By (device id, part); of all devices when none are named.
+
+        The newest value is that of the newest device time; of `STATUS_FIELDS` it is the one
+        that was received last.
+        """
 
     def last_seen(self) -> dict[str, int]:
-        """Newest receive time of a sign of life (`Reading.sign_of_life`), by device id."""
+        """Newest receive time of a sign of life (`sign_of_life` of a reading or an event), by device id."""
 
     def events(self, device_id: str, *, start: int, end: int, limit: int) -> list[Event]:
         """Events of one device with `start` <= ts < `end`, newest first, each once."""

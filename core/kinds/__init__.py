@@ -31,6 +31,10 @@ KINDS: Final = {
 }
 
 
+STATUS_FIELDS: Final = frozenset(specs(Status))
+"""Their newest value is the one received last: a last will carries the time at which it was left with the broker."""
+
+
 @cache
 def device_fields(kind: str) -> dict[str, FieldSpec]:
     """Known fields of the device itself (part ""), its status included."""

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from alerts.engine import START_GRACE_MS, Engine
+from alerts.desk import CATCH_UP_MS
+from alerts.engine import Engine
 from alerts.rules import Rule, parse_rules
 from core.incident import Change
 from core.kinds import part_fields
@@ -85,7 +86,7 @@ def items(history: Sequence[Said], device_id: str = "here.pile") -> list[Reading
 
 
 def engine_of(rules: Sequence[Rule] = RULES) -> Engine:
-    engine = Engine(rules, now=BASE)
+    engine = Engine(rules)
     for device_id in ("here.pile", "there.pile"):
         engine.know_device(device_id, "charger", {}, now=BASE)
     return engine
@@ -225,7 +226,7 @@ def test_a_restart_at_any_point_changes_nothing(history, stops, delivered_again)
     for index, one in enumerate(things):
         take(one)
         if index in stops:
-            engine = memory.restored(RULES, devices, now=one.rx, started=one.rx - START_GRACE_MS)
+            engine = memory.restored(RULES, devices, now=one.rx, started=one.rx - CATCH_UP_MS)
             if delivered_again:
                 for earlier in things[max(0, index - 2) : index + 1]:
                     take(earlier._replace(rx=one.rx))
@@ -246,7 +247,7 @@ def test_a_kill_between_the_records_and_the_series_changes_nothing(history, size
         memory.save(made)
         lines += told(made)
         now = batch.items[-1].rx
-        engine = memory.restored(RULES, {"here.pile": ("charger", {})}, now=now, started=now - START_GRACE_MS)
+        engine = memory.restored(RULES, {"here.pile": ("charger", {})}, now=now, started=now - CATCH_UP_MS)
         made = engine.observe(batch)
         memory.keep(batch)
         memory.save(made)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from alerts.engine import START_GRACE_MS, Engine
+from alerts.desk import CATCH_UP_MS
+from alerts.engine import Engine
 from alerts.rules import Rule
 from core.clock import duration_ms
 from core.faults import meaning
@@ -45,7 +46,8 @@ class Memory:
 
         `started`: when it counts its grace from, if that is not `now`.
         """
-        engine = Engine(rules, now=started or now)
+        engine = Engine(rules)
+        engine.hold((started or now) + CATCH_UP_MS)
         for device_id, (kind, statics) in devices.items():
             engine.know_device(device_id, kind, statics, now=now)
         for device_id, part in dict.fromkeys((one.device_id, one.part) for one in self.readings):
@@ -88,12 +90,13 @@ def play(case: dict[str, Any], rules: Sequence[Rule], *, restart_everywhere: boo
 
     Steps: `{at: 3s, send: {...}}`, `{at: 3s, port: 2, send: {...}}`, `{at: 3s, event: "4 raised"}`, `{wall: 9s}` moves
     the wall clock on, `{wall: 9s, listening: false}` loses the broker, `{wall: 9s, restart: true}` is a kill and a
-    start. `rx` is the time at which a message reached us, a moment after `at` by default.
+    start. `rx` is the time at which a message reached us, a moment after `at` by default;
+    `clock_ok: false` says that `at` is ours, because the device's own time could not be believed.
     """
     device_id, kind = "here.device", case["kind"]
     devices = {device_id: (kind, case.get("statics", {}))}
     memory = Memory()
-    engine = memory.restored(rules, devices, now=BASE)
+    engine = memory.restored(rules, devices, now=BASE, started=BASE - CATCH_UP_MS)
     engine.listening(True, now=BASE)
     listening = True
     changes: list[Change] = []
@@ -117,7 +120,7 @@ def play(case: dict[str, Any], rules: Sequence[Rule], *, restart_everywhere: boo
         changes += made
         if restart_everywhere:
             # The grace after a start is for what the broker holds; here nothing waits, so that it may be over at once.
-            engine = memory.restored(rules, devices, now=now, started=now - START_GRACE_MS)
+            engine = memory.restored(rules, devices, now=now, started=now - CATCH_UP_MS)
             engine.listening(listening, now=now)
     return changes
 
@@ -126,7 +129,7 @@ def _item(step: dict[str, Any], number: int, device_id: str, kind: str, ts: int,
     part = str(step.get("port", ""))
     retained = step.get("retained", False)
     if "send" in step:
-        return Reading(device_id, kind, part, ts, rx, number, step["send"], True, retained)
+        return Reading(device_id, kind, part, ts, rx, number, step["send"], step.get("clock_ok", True), retained)
     code, state = step["event"].split()
     table = _TABLES[kind]
     fault = meaning(table, code, kind)

@@ -64,7 +64,7 @@ def pure(_folder: Path) -> list[Figure]:
     per_decode = _seconds(lambda: [decode(topic, payload, START_MS + 10**9) for payload in payloads]) / len(payloads)
     messages = [decode(topic, payload, START_MS + 10**9) for payload in payloads]
     batches = [Batch(message.readings) for message in messages]
-    engine = Engine(load_rules(servers.ROOT / "deploy" / "rules"), now=START_MS)
+    engine = Engine(load_rules(servers.ROOT / "deploy" / "rules"))
     per_observe = _seconds(lambda: [engine.observe(batch) for batch in batches]) / len(batches)
     return [
         Figure("decode a lift snapshot", per_decode * 1e6, "us"),

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.kinds import KINDS, all_fields
+from core.kinds import KINDS, STATUS_FIELDS, all_fields
 from core.reading import Batch, Event, Reading, Value
 from storage.series import Bucket, LastValue, PartValues, SeriesStore
 from tests import wire
@@ -119,6 +119,7 @@ class Naive:
     def __init__(self) -> None:
         self.points: dict[Point, dict[str, Value]] = {}
         self.alive: dict[str, int] = {}
+        self.status: dict[tuple[str, str], tuple[int, LastValue]] = {}
         self.kind = ""
 
     def write(self, readings: Iterable[Reading]) -> None:
@@ -127,6 +128,9 @@ class Naive:
             self.points.setdefault((one.part, one.ts), {}).update(one.fields)
             if one.sign_of_life:
                 self.alive[one.part] = max(self.alive.get(one.part, 0), one.rx)
+            for name in STATUS_FIELDS & one.fields.keys():
+                if self.status.get((one.part, name), (0,))[0] <= one.rx:
+                    self.status[one.part, name] = (one.rx, LastValue(one.fields[name], one.ts))
 
     def window(self, part: str, field: str, start: int, end: int, step: int) -> list[Bucket]:
         steps: dict[int, list[Value]] = {}
@@ -147,6 +151,7 @@ class Naive:
         for (part, ts), fields in sorted(self.points.items(), key=lambda point: point[0][1]):
             values = {**found[part].values} if part in found else {}
             values |= {name: LastValue(value, ts) for name, value in fields.items()}
+            values |= {name: held for (of_part, name), (_, held) in self.status.items() if of_part == part}
             found[part] = PartValues(self.kind, ts, self.alive.get(part), values)
         return found
 
@@ -450,6 +455,12 @@ class SeriesContract:
         for asked in before_and_after(store, reopen):
             assert asked.last_seen()[device] == T + 1
             assert asked.last_values([device])[device, ""].values["online"] == (False, T)
+
+    def test_an_event_is_a_sign_of_life(self, store: SeriesStore, reopen: Reopen):
+        device = new_device()
+        write(store, event(device, T, "e-1", rx=T + 70))
+        for asked in before_and_after(store, reopen):
+            assert asked.last_seen()[device] == T + 70
 
     def test_a_device_is_seen_when_one_of_its_parts_is(self, store: SeriesStore, reopen: Reopen):
         device = new_device()
