@@ -56,7 +56,7 @@ def test_live_values_change_without_a_reload(mosquitto: servers.Mosquitto, chrom
         api.wait_until_settled(1)
         page.goto("/devices/fenghe.lift-01")
         expect(page.get_by_text("41.5").first).to_be_visible()
-        page.wait_for_timeout(500)  # the stream opens after the page; a message before that is in the page already
+        expect(page.get_by_role("status").first).to_contain_text("Live")  # the stream is open
         mosquitto.publish(topic, f'{{"ts": {now_ms()}, "motor_temp_c": 63.2}}')
         expect(page.get_by_text("63.2").first).to_be_visible()
 
