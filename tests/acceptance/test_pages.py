@@ -33,18 +33,25 @@ def browsing(chromium: str, address: str, lang: str = "en") -> Iterator[Page]:
     assert troubles == []
 
 
-@pytest.mark.parametrize(("lang", "title"), [("en", "Person trapped between floors"), ("zh", "困人（层间）")])
-def test_an_entrapment_appears_on_open_pages(
-    mosquitto: servers.Mosquitto, chromium: str, data: Path, lang: str, title: str
+@pytest.mark.parametrize(
+    ("recording", "device", "lang", "title"),
+    [
+        ("entrapment", "fenghe.lift-07", "en", "Person trapped between floors"),
+        ("entrapment", "fenghe.lift-07", "zh", "困人（层间）"),
+        ("overheat", "nanxi-a.pile-03", "en", "Charging port hot (80 °C or more)"),
+    ],
+)
+def test_a_fault_appears_on_open_pages(
+    mosquitto: servers.Mosquitto, chromium: str, data: Path, recording: str, device: str, lang: str, title: str
 ) -> None:
     with serving(mosquitto, data) as (service, _), browsing(chromium, service.http, lang) as page:
         page.goto("/tickets")
         expect(page.get_by_text(title)).to_have_count(0)
-        Recording("entrapment").play(mosquitto, now_ms())
+        Recording(recording).play(mosquitto, now_ms())
         expect(page.get_by_text(title).first).to_be_visible()
         page.goto("/")
-        expect(page.get_by_text("lift-07").first).to_be_visible()
-        page.goto("/devices/fenghe.lift-07")
+        expect(page.get_by_text(device.partition(".")[2]).first).to_be_visible()
+        page.goto(f"/devices/{device}")
         expect(page.get_by_text(re.compile("unregistered|未登记")).first).to_be_visible()
         expect(page.get_by_text(title).first).to_be_visible()
 

@@ -66,7 +66,7 @@ def test_commands_in_the_docs_exist() -> None:
         text = page.read_text(encoding="utf-8")
         code = "\n".join(re.findall(r"`([^`\n]+)`", text) + re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
         assert set(re.findall(r"\bmake ([a-z]+)\b", code)) <= targets, page
-        assert set(re.findall(r"\btizhuang(?:\.py)? ([a-z]+)\b", code)) <= commands, page
+        assert set(re.findall(r"(?m)(?:^|[ /])tizhuang ([a-z]+)\b", code)) <= commands, page
 
 
 def test_every_route_stands_in_the_api_page() -> None:
