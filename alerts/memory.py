@@ -45,8 +45,9 @@ class Part:
 
     def clock_was_set_back(self, reading: Reading) -> bool:
         """Whether this sample, behind the watermark, settles that the device's clock was set back."""
-        if reading.retained or not reading.clock_ok:
-            return False
+        newest_rx = self.watermark + self.offset
+        if reading.retained or not reading.clock_ok or reading.rx < newest_rx:
+            return False  # a repeat of what came before says nothing about the clock now
         if self.behind:
             first, last = self.behind[0], self.behind[-1]
             steady = abs((reading.rx - first.rx) - (reading.ts - first.ts)) <= STEP_PACE_MS

@@ -235,6 +235,15 @@ def test_a_restart_at_any_point_changes_nothing(history, stops, delivered_again)
 
 
 @given(histories, st.integers(1, 14))
+@example(  # a redelivery behind the watermark, as steady as it came first, is no clock that was set back
+    [
+        Said(1, "", {}),
+        Said(1, "", {}),
+        Said(9_999, "", {"mains": False}),
+        Said(1, "", {}, "smoke"),
+    ],
+    4,
+)
 def test_a_kill_between_the_records_and_the_series_changes_nothing(history, size):
     """The engine's decisions are durable, the samples behind them are not yet, and the whole batch comes again."""
     things = items(history)
