@@ -1,147 +1,125 @@
-"""The engine at work with real records: strangers, databases that are away, and a change that cannot be written."""
+"""The engine at work on real stores: what it is told of our own deafness, and what it remembers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import text
 
-from alerts.desk import AlertDesk
-from alerts.rules import load_rules
-from core.errors import StoreUnavailable
-from core.payload import decode
-from core.reading import Batch
+from alerts.desk import CATCH_UP_MS, AlertDesk
+from alerts.rules import parse_rules
+from core.reading import Batch, Reading
 from storage.duckdb import DuckDbSeries
 from storage.incidents import Incidents
-from storage.outbox import Outbox
-from storage.records import address, open_records
+from storage.records import Records, address, open_records
 from storage.registry import Registry
-from storage.tickets import Tickets
-from tests.alerts.timeline import BASE
-from tests.servers import ROOT
 
-RULES = load_rules(ROOT / "deploy" / "rules")
-TRAPPED = {"occupied": True, "moving": False, "door_zone": False}
+START = 1_790_000_000_000
+SILENT_MS = 60_000
+RULES = parse_rules(
+    "kind: elevator\nrules:\n"
+    "  - {id: silent, group: offline, severity: P4, title: {zh: 无数据, en: silent}, silence: 60s, close: telemetry}\n"
+    "  - {id: trapped, group: entrapment, severity: P0, title: {zh: 困人, en: trapped}, when: occupied, for: 10s}\n",
+    "test.yaml",
+)
 
 
-class World:
-    """Stores that outlive the desk, a clock that stands where it is put, and an ear for `told`."""
+class Time:
+    """The wall clock of a test, Unix ms."""
 
-    def __init__(self, folder: Path) -> None:
-        self.now = BASE
-        self.told = 0
-        self.records = open_records(address("", folder))
-        self.series = DuckDbSeries(folder / "series.duckdb")
-        self.registry, self.incidents = Registry(self.records), Incidents(self.records)
-        self.desk = self.another()
+    def __init__(self) -> None:
+        self.ms = START
 
-    def another(self) -> AlertDesk:
-        self.desk = AlertDesk(
-            RULES,
-            incidents=self.incidents,
-            registry=self.registry,
-            series=self.series,
-            now=lambda: self.now,
-            told=self._heard,
-        )
-        self.desk.listening(True)
-        return self.desk
-
-    def _heard(self) -> None:
-        self.told += 1
-
-    def say(self, device: str, *, stored: bool = True, **fields: Any) -> None:
-        payload = json.dumps({"ts": self.now, **fields}).encode()
-        message = decode(f"tizhuang/v1/here/elevator/{device}/telemetry", payload, self.now)
-        batch = Batch(message.readings)
-        self.desk.accept(batch)
-        if stored:
-            self.series.write(batch)
-
-    def open(self) -> list[tuple[str, str]]:
-        return sorted((one.device_id, one.rule_id) for one in self.incidents.find(open_only=True))
+    def __call__(self) -> int:
+        return self.ms
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
-    yield made
-    made.series.close()
-    made.records.close()
+def records(tmp_path: Path) -> Iterator[Records]:
+    opened = open_records(address("", tmp_path))
+    yield opened
+    opened.close()
 
 
-def test_a_stranger_gets_a_ticket_too(world: World):
-    world.say("stranger", **TRAPPED)
-    assert world.registry.device("here.stranger").registered is False
-    assert world.desk.kind_of("here.stranger") == "elevator"
-    world.now += 21_000
-    world.desk.tick()
-    assert world.open() == [("here.stranger", "lift-entrapment-between-floors")]
-    assert world.told == 1
-    (letter,) = Outbox(world.records).claim("me", now=world.now)
-    assert letter.payload["opened"] == BASE + 20_000
+@pytest.fixture
+def clock() -> Time:
+    return Time()
 
 
-@pytest.mark.parametrize("stored", [True, False], ids=["after both stores", "between records and series"])
-def test_a_kill_in_the_middle_of_the_20_seconds(world: World, stored: bool):
-    world.say("lift", stored=stored, **TRAPPED)
-    world.now += 10_000
-    world.another()
-    if not stored:
-        world.now, back = BASE, world.now
-        world.say("lift", **TRAPPED)
-        world.now = back
-    world.now += 11_100
-    world.desk.tick()
-    world.desk.tick()
-    assert world.open() == [("here.lift", "lift-entrapment-between-floors")]
-    world.another()
-    world.now += 60_000
-    world.say("lift", **TRAPPED)
-    world.desk.tick()
-    assert len(world.incidents.find()) == len(Tickets(world.records).find()) == 1
-    assert [entry.action for entry in Tickets(world.records).history(1)] == ["report", "file"]
+@pytest.fixture
+def desk(tmp_path: Path, records: Records, clock: Time) -> Iterator[Callable[[], AlertDesk]]:
+    """Makes a desk, as every start of the process does."""
+    series = DuckDbSeries(tmp_path / "series.duckdb")
+    yield lambda: AlertDesk(RULES, incidents=Incidents(records), registry=Registry(records), series=series, now=clock)
+    series.close()
 
 
-def test_records_that_are_away_lose_no_decision(world: World):
-    """What the engine decided is kept and written when the database answers again; it never decides twice."""
-    with world.records.write() as connection:
-        connection.execute(text("ALTER TABLE outbox RENAME TO away"))  # "no such table" is an operational error
-    world.say("lift", **TRAPPED)
-    world.now += 21_000
-    for _ in range(3):
-        with pytest.raises(StoreUnavailable):
-            world.desk.tick()
-    assert world.open() == []
-    assert world.told == 0
-    with world.records.write() as connection:
-        connection.execute(text("ALTER TABLE away RENAME TO outbox"))
-    world.desk.tick()
-    assert world.open() == [("here.lift", "lift-entrapment-between-floors")]
-    assert world.told == 1
+def lift(clock: Time, **fields: bool) -> Batch:
+    return Batch((Reading("here.lift", "elevator", "", clock.ms, clock.ms, None, fields),))
 
 
-def test_a_change_that_cannot_be_written_does_not_hold_up_the_others(world: World, capsys: pytest.CaptureFixture[str]):
-    with world.records.write() as connection:
-        connection.execute(
-            text(
-                "CREATE TRIGGER broken BEFORE INSERT ON incident WHEN NEW.device_id = 'here.cursed'"
-                " BEGIN SELECT RAISE(ABORT, 'cursed'); END"
-            )
-        )
-    for device in ("lift-1", "cursed", "lift-2"):
-        world.say(device, **TRAPPED)
-    world.now += 21_000
-    world.desk.tick()
-    assert [device for device, _ in world.open()] == ["here.lift-1", "here.lift-2"]
-    printed = capsys.readouterr().out
-    assert "AN ALERT IS LOST" in printed
-    assert "here.cursed" in printed
-    world.say("lift-3", **TRAPPED)
-    world.now += 21_000
-    world.desk.tick()
-    assert [device for device, _ in world.open()] == ["here.lift-1", "here.lift-2", "here.lift-3"]
+def opened(records: Records) -> list[str]:
+    return [incident.rule_id for incident in Incidents(records).find()]
+
+
+def wait(desk: AlertDesk, clock: Time, ms: int) -> None:
+    clock.ms += ms
+    desk.tick()
+
+
+def test_silence_is_the_devices_and_not_ours(desk: Callable[[], AlertDesk], records: Records, clock: Time) -> None:
+    """A stuck database makes us deaf as a lost broker does: nobody is called silent for that time."""
+    it = desk()
+    it.listening(True)
+    it.accept(lift(clock, moving=False))
+    for deaf, hearing in ((it.listening, it.listening), (it.flowing, it.flowing)):
+        deaf(False)
+        wait(it, clock, 3 * SILENT_MS)
+        hearing(True)
+        wait(it, clock, SILENT_MS - 1)
+        assert opened(records) == []
+    wait(it, clock, 1)
+    assert opened(records) == ["silent"]
+
+
+def test_connected_is_not_hearing_while_the_worker_is_held_up(
+    desk: Callable[[], AlertDesk], records: Records, clock: Time
+) -> None:
+    it = desk()
+    it.listening(True)
+    it.accept(lift(clock, moving=False))
+    it.flowing(False)
+    it.listening(False)
+    it.listening(True)  # the broker is back, the database is not
+    wait(it, clock, 3 * SILENT_MS)
+    assert opened(records) == []
+
+
+def test_a_pending_rule_first_hears_what_queued_up_at_the_broker(
+    desk: Callable[[], AlertDesk], records: Records, clock: Time
+) -> None:
+    """Killed while pending; the sample that resets the rule waits at a broker that answers late."""
+    desk().accept(lift(clock, occupied=True))
+    clock.ms += 3_000
+    reset = lift(clock, occupied=False)
+    clock.ms += 20_000
+    it = desk()
+    wait(it, clock, 20_000)
+    it.listening(True)
+    wait(it, clock, CATCH_UP_MS - 1)
+    it.accept(reset)
+    wait(it, clock, 60_000)
+    assert "trapped" not in opened(records)
+
+
+def test_after_a_start_without_a_broker_a_pending_rule_fires_within_a_minute(
+    desk: Callable[[], AlertDesk], records: Records, clock: Time
+) -> None:
+    desk().accept(lift(clock, occupied=True))
+    it = desk()
+    wait(it, clock, 59_999)
+    assert opened(records) == []
+    wait(it, clock, 1)
+    assert opened(records) == ["trapped"]
+    assert Incidents(records).find()[0].opened_device_ms == START + 10_000
