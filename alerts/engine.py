@@ -18,7 +18,7 @@ from alerts.evidence import evidence
 from alerts.memory import Device, Fault, Lag, Part, Scope
 from alerts.rules import Rule
 from core.incident import Change, RuleState
-from core.kinds import KINDS, STATUS_FIELDS, part_fields
+from core.kinds import KINDS, is_status, part_fields
 from core.reading import Batch, Event, Reading, Value
 
 TIMER_GRACE_MS: Final = 1_000
@@ -168,11 +168,8 @@ class Engine:
     # --- one sample, one event -----------------------------------------------------------------------------------
 
     def _reading(self, device: Device, part: Part, reading: Reading, changes: list[Change]) -> None:
-        if (
-            not STATUS_FIELDS.isdisjoint(reading.fields)
-            and part.watermark
-            and (reading.ts < part.watermark or not reading.clock_ok)
-        ):
+        untimely = reading.ts < part.watermark or not reading.clock_ok
+        if untimely and part.watermark and is_status(reading.kind, reading.fields):
             # A last will carries the time at which it was left with the broker, often before the clock was set; it
             # becomes true when it is published. So a status counts from when it comes, whatever time it carries.
             reading = reading._replace(ts=part.watermark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -33,6 +34,11 @@ KINDS: Final = {
 
 STATUS_FIELDS: Final = frozenset(specs(Status))
 """Their newest value is the one received last: a last will carries the time at which it was left with the broker."""
+
+
+def is_status(kind: str, names: Collection[str]) -> bool:
+    """Whether a reading of these fields is a status, and not a sample that happens to name the firmware too."""
+    return not STATUS_FIELDS.isdisjoint(names) and specs(KINDS[kind].telemetry).keys().isdisjoint(names)
 
 
 @cache
