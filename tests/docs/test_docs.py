@@ -9,8 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from core import schema
+from storage.register_file import checked
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -67,6 +69,13 @@ def test_commands_in_the_docs_exist() -> None:
         code = "\n".join(re.findall(r"`([^`\n]+)`", text) + re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
         assert set(re.findall(r"\bmake ([a-z]+)\b", code)) <= targets, page
         assert set(re.findall(r"(?m)(?:^|[ /])tizhuang ([a-z]+)\b", code)) <= commands, page
+
+
+def test_the_register_file_in_the_docs_is_one() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    counts = {name: len(rows) for name, rows in checked(yaml.safe_load(example)).rows(now=0).items()}
+    assert counts == {"sites": 1, "buildings": 1, "contractors": 1, "devices": 1}
 
 
 def test_every_route_stands_in_the_api_page() -> None:
