@@ -6,6 +6,8 @@ A false sample resets a pending rule; a missing or unknown one does not.
 
 Two clocks meet in here. Silent devices are moved on by the wall clock (`advance`); what then fires is stamped with the
 device's time all the same, so that live, backlog and replay give the same incidents.
+
+One file, because every way from a sample or an instant to a change stands here, in the order in which it is taken.
 """
 
 from __future__ import annotations
@@ -154,16 +156,6 @@ class Engine:
                 else:
                     self._set_timer(due + part.offset + TIMER_GRACE_MS, state)
         return changes
-
-    def firing(self) -> list[RuleState]:
-        """All rules that fire now, for tests and the curious."""
-        return [
-            state
-            for device in self._devices.values()
-            for part in device.parts.values()
-            for state in part.rules.values()
-            if state.state == "firing"
-        ]
 
     # --- one sample, one event -----------------------------------------------------------------------------------
 

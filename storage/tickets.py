@@ -151,14 +151,8 @@ class Tickets:
         with self._records.read() as connection:
             return [Entry(*row) for row in connection.execute(query)]
 
-    def changes_after(self, change: int, *, limit: int = 500) -> list[Entry]:
-        """History lines of all tickets after a change number, oldest first."""
-        query = select(ticket_history).where(ticket_history.c.id > change).order_by(ticket_history.c.id).limit(limit)
-        with self._records.read() as connection:
-            return [Entry(*row) for row in connection.execute(query)]
-
     def news_after(self, change: int, *, limit: int = 500) -> list[News]:
-        """The same lines, with what a page needs to know of their tickets."""
+        """History lines of all tickets after a change number, oldest first, with what a page needs of the ticket."""
         query = (
             select(
                 ticket_history.c.id,

@@ -1,4 +1,7 @@
-"""The worker with real stores and a source in memory: every message ends somewhere, and is acknowledged only then."""
+"""The worker with real stores and a source in memory: every message ends somewhere, and is acknowledged only then.
+
+One file, because all of it shares that source and those stores.
+"""
 
 from __future__ import annotations
 

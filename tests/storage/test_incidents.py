@@ -210,7 +210,7 @@ def test_threads_that_raise_the_same_fault_share_one_incident(url, records):
         pool.close()
     assert Counter(one.fault_group for one in Incidents(records).find()) == {f"g{group}": 1 for group in range(5)}
     assert counts(records)["ticket"] == 5
-    joined = [one for one in Tickets(records).changes_after(0) if one.action == "joined"]
+    joined = [one for one in Tickets(records).news_after(0) if one.action == "joined"]
     assert len(joined) == 5 * (len(pools) - 1)
 
 
