@@ -187,7 +187,7 @@ def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Cr
                 outbox=outbox,
                 series=series,
                 rules=rules,
-                stats=lambda: worker.stats()._replace(late_samples=desk.late_samples),
+                stats=lambda: worker.stats()._replace(late_samples=desk.late_samples, alerts_lost=desk.alerts_lost),
                 now=now_ms,
             ),
             crew,

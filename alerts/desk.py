@@ -62,6 +62,8 @@ class AlertDesk:
         """Kind by device id."""
         self._connected = False
         self._flowing = True
+        self.alerts_lost = 0
+        """Decisions that a bug of ours kept from being written."""
         self._engine = Engine(rules)
         self._engine.hold(now() + LONGEST_WAIT_MS)
         self._refresh_register()
@@ -151,12 +153,13 @@ class AlertDesk:
             self._told()
 
     def _is_saved(self, change: Change) -> bool:
-        """Writes one change alone; a bug of ours that makes this impossible is told in the log."""
+        """Writes one change alone; a bug of ours that makes this impossible is logged, counted, and fails readiness."""
         try:
             self._incidents.apply([change], now=self._now())
         except StoreUnavailable:
             raise
         except Exception:  # noqa: BLE001 - as above
+            self.alerts_lost += 1
             _log.exception("AN ALERT IS LOST: it cannot be written down (please report this)", change=change)
             return False
         return True

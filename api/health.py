@@ -42,6 +42,8 @@ def _reasons(services: Services, *, live_connected: bool) -> list[str]:
         reasons.append("the broker is not connected")
     if worker and worker.blocked_by:
         reasons.append(f"the worker waits: {worker.blocked_by}")
+    if worker and worker.alerts_lost:
+        reasons.append(f"{worker.alerts_lost} alerts could not be written since the start: see the log and report it")
     checks: tuple[Callable[[], object], ...] = (
         services.tickets.newest_change,
         lambda: services.series.events("-", start=0, end=1, limit=1),

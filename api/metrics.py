@@ -26,6 +26,7 @@ _COUNTERS: Final = {
     "messages_clockless": ("clockless", "messages whose device time was not believed"),
     "readings": ("readings", "readings taken from messages"),
     "events": ("events", "device events taken from messages"),
+    "alerts_lost": ("alerts_lost", "decisions of the rules that could not be written"),
     "late_samples": ("late_samples", "samples that came too late to be judged"),
     "unknown_fields_dropped": ("unknown_fields_dropped", "values left out: too many different unknown fields"),
 }

@@ -316,6 +316,7 @@ class Stats(BaseModel):
     events: int
     clockless: int = Field(description="messages whose device time was not believed")
     late_samples: int
+    alerts_lost: int = Field(description="decisions of the rules that could not be written; the log has each")
     unknown_fields: int
     unknown_fields_dropped: int
     open_tickets: int

@@ -22,6 +22,8 @@ class IngestStats(NamedTuple):
     """Messages whose device time was not believed; the receive time stands in."""
     late_samples: int = 0
     """Samples older than what the engine had already judged: stored, not judged."""
+    alerts_lost: int = 0
+    """Decisions of the rules that a bug of ours kept from being written; the log has each. Not 0: look at once."""
     unknown_fields: int = 0
     """Different field names outside the contract that are kept."""
     unknown_fields_dropped: int = 0

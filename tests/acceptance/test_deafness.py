@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests import servers
 from tests.acceptance.conftest import Recording, now_ms, records_locked, serving
@@ -53,3 +54,43 @@ def test_ctrl_c_while_the_records_are_stuck(mosquitto: servers.Mosquitto, data: 
             assert time.monotonic() - pressed < 3
     with serving(mosquitto, data) as (_, api):
         servers.wait_until("nothing was lost", lambda: api.items("/api/v1/devices", site="fenghe")[1:])
+
+
+RULES = """
+kind: elevator
+rules:
+  - {id: silent, group: offline, severity: P4, title: {zh: 无数据, en: silent}, silence: 5s, close: telemetry}
+"""
+
+
+def test_a_stopped_process_calls_nobody_silent_who_went_on_talking(
+    mosquitto: servers.Mosquitto, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped for longer than the rule's limit. Afterwards the one that really fell silent is found, the other not."""
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "elevator.yaml").write_text(RULES, encoding="utf-8")
+    monkeypatch.setenv("TIZHUANG_ALERTS__RULES", str(tmp_path / "rules"))
+
+    def talk() -> None:
+        mosquitto.publish("tizhuang/v1/here/elevator/talks/telemetry", f'{{"ts": {now_ms()}, "moving": true}}')
+
+    with serving(mosquitto, data) as (service, api):
+        mosquitto.publish("tizhuang/v1/here/elevator/mute/telemetry", f'{{"ts": {now_ms()}, "moving": true}}')
+        talk()
+        api.wait_until_settled(2)
+        service.child.send_signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+
+        def long_enough() -> bool:
+            talk()
+            return time.monotonic() - stopped > 8
+
+        servers.wait_until("stopped for longer than the limit", long_enough)
+        service.child.send_signal(signal.SIGCONT)
+
+        def found() -> bool:
+            talk()
+            return bool(api.items("/api/v1/incidents", device="here.mute"))
+
+        servers.wait_until("the silent one found", found, timeout_s=25)
+        assert api.items("/api/v1/incidents", device="here.talks") == []

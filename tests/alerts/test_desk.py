@@ -123,3 +123,22 @@ def test_after_a_start_without_a_broker_a_pending_rule_fires_within_a_minute(
     wait(it, clock, 1)
     assert opened(records) == ["trapped"]
     assert Incidents(records).find()[0].opened_device_ms == START + 10_000
+
+
+def test_an_alert_that_cannot_be_written_is_counted_and_holds_up_no_other(
+    desk: Callable[[], AlertDesk], records: Records, clock: Time
+) -> None:
+    """The database itself refuses one device's incident, and with it the transaction that holds the others."""
+    it = desk()
+    with records.write() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER refuse BEFORE INSERT ON incident WHEN NEW.device_id = 'here.refused' "
+            "BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        )
+    names = ("here.first", "here.refused", "here.last")
+    it.accept(Batch(tuple(Reading(n, "elevator", "", clock.ms, clock.ms, None, {"occupied": True}) for n in names)))
+    clock.ms += 10_000
+    still = tuple(Reading(n, "elevator", "", clock.ms, clock.ms, None, {"occupied": True}) for n in names)
+    it.accept(Batch(still))
+    assert {incident.device_id for incident in Incidents(records).find()} == {"here.first", "here.last"}
+    assert it.alerts_lost == 1

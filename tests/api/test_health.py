@@ -16,6 +16,14 @@ def test_alive_and_ready(calm: httpx.Client) -> None:
     assert calm.get("/readyz").json() == {"status": "ok", "reasons": []}
 
 
+def test_a_lost_alert_is_not_ready(home: seed.House, web: httpx.Client) -> None:
+    home.stats = home.stats._replace(connected=True, alerts_lost=2)
+    answer = web.get("/readyz")
+    assert answer.status_code == 503
+    assert "2 alerts could not be written" in answer.json()["reasons"][0]
+    assert "tizhuang_alerts_lost_total 2.0" in web.get("/metrics").text
+
+
 def test_not_ready_says_why(home: seed.House, web: httpx.Client, tmp_path: Path) -> None:
     home.stats = home.stats._replace(connected=False, blocked_by="series store: disk full")
     with sqlite3.connect(tmp_path / "records.sqlite") as connection:
