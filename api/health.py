@@ -42,6 +42,8 @@ def _reasons(services: Services, *, live_connected: bool) -> list[str]:
         reasons.append("the broker is not connected")
     if worker and worker.blocked_by:
         reasons.append(f"the worker waits: {worker.blocked_by}")
+    if worker and worker.store_away:
+        reasons.append(f"the series store is away, messages wait in the spool: {worker.store_away}")
     if worker and worker.alerts_lost:
         reasons.append(f"{worker.alerts_lost} alerts could not be written since the start: see the log and report it")
     checks: tuple[Callable[[], object], ...] = (

@@ -19,6 +19,7 @@ router = APIRouter(tags=["operation"])
 
 _COUNTERS: Final = {
     "messages_received": ("received", "messages received from the broker"),
+    "messages_carried": ("carried", "messages that an earlier process left in the spool"),
     "messages_stored": ("stored", "messages stored"),
     "messages_duplicate": ("duplicate", "messages recognised as repeats"),
     "messages_quarantined": ("quarantined", "messages that could not become readings"),
@@ -32,7 +33,10 @@ _COUNTERS: Final = {
 }
 _GAUGES: Final = {
     "messages_in_flight": ("in_flight", "messages received and not settled yet"),
-    "messages_balance": ("balance", "received - stored - duplicate - quarantined - in flight; 0 between two batches"),
+    "messages_spooled": ("spooled", "messages in the spool, on their way to the series store"),
+    "messages_balance": ("balance", "received + carried - all that became of them; 0 between two batches"),
+    "spool_bytes": ("spool_bytes", "size of the spool on disk"),
+    "spool_limit_bytes": ("spool_limit_bytes", "size at which the spool is full and acknowledgements stop"),
     "unknown_fields": ("unknown_fields", "different unknown field names that are kept"),
     "broker_connected": ("connected", "1 while the worker is connected to the broker"),
     "tickets_open": ("open_tickets", "tickets that are not closed"),
@@ -79,4 +83,6 @@ class _Stats(Collector):
         for name, (field, text) in _GAUGES.items():
             yield GaugeMetricFamily(f"tizhuang_{name}", text, value=float(getattr(counts, field)))
         blocked = float(bool(counts.blocked_by))
-        yield GaugeMetricFamily("tizhuang_worker_blocked", "1 while a database does not take data", value=blocked)
+        yield GaugeMetricFamily("tizhuang_worker_blocked", "1 while nothing is acknowledged", value=blocked)
+        away = float(bool(counts.store_away))
+        yield GaugeMetricFamily("tizhuang_series_store_away", "1 while the series store takes no data", value=away)

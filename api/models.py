@@ -304,13 +304,21 @@ class Stats(BaseModel):
     """Counts since the start of the ingest worker, and what stands in the records."""
 
     connected: bool = Field(description="the worker is connected to the broker")
-    blocked_by: str = Field(description="why the worker waits, or empty")
+    blocked_by: str = Field(description="why nothing is acknowledged just now, or empty")
+    store_away: str = Field(description="why the series store takes no data (messages go to the spool), or empty")
     received: int
+    carried: int = Field(description="messages that an earlier process left in the spool")
     stored: int
     duplicate: int
     quarantined: int
+    spooled: int = Field(description="messages in the spool now, on their way to the series store")
+    spool_bytes: int
+    spool_limit_bytes: int
+    spool_oldest_rx: Ms | None = Field(description="receive time of the oldest message in the spool")
     in_flight: int
-    balance: int = Field(description="received - stored - duplicate - quarantined - in_flight; 0 between two batches")
+    balance: int = Field(
+        description="received + carried - stored - duplicate - quarantined - spooled - in_flight; 0 between two batches"
+    )
     acked: int
     readings: int
     events: int

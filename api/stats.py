@@ -1,4 +1,4 @@
-"""`/api/v1/stats`: what came in and where it went: received = stored + duplicate + quarantined + in flight."""
+"""`/api/v1/stats`: what came in and where it went; `core.stats` has the balance."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ def collect(services: Services) -> models.Stats:
     """Three queries. Raises StoreUnavailable."""
     counts = services.stats() or IngestStats()
     rows, messages = services.quarantine.totals()
+    ended = counts.stored + counts.duplicate + counts.quarantined
     return models.Stats(
         **counts._asdict(),
-        balance=counts.received - counts.stored - counts.duplicate - counts.quarantined - counts.in_flight,
+        balance=counts.received + counts.carried - ended - counts.spooled - counts.in_flight,
         open_tickets=services.tickets.open_count(),
         quarantine_rows=rows,
         quarantine_messages=messages,

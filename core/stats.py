@@ -1,5 +1,7 @@
-"""Counts of the ingest worker, as exported and shown. Conservation: received = stored + duplicate + quarantined + in
-flight, in messages, at every moment at which the worker is between two batches."""
+"""Counts of the ingest worker, as exported and shown.
+
+Conservation, in messages, at every moment: received + carried = stored + duplicate + quarantined + spooled + in flight.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,17 @@ class IngestStats(NamedTuple):
 
     connected: bool = False
     received: int = 0
+    carried: int = 0
+    """Messages that an earlier process left in the spool."""
     stored: int = 0
     duplicate: int = 0
     quarantined: int = 0
+    spooled: int = 0
+    """Messages in the spool now: acknowledged, on disk, on their way to the series store."""
+    spool_bytes: int = 0
+    spool_limit_bytes: int = 0
+    spool_oldest_rx: int | None = None
+    """Receive time of the oldest message in the spool, Unix ms."""
     in_flight: int = 0
     acked: int = 0
     readings: int = 0
@@ -28,5 +38,7 @@ class IngestStats(NamedTuple):
     """Different field names outside the contract that are kept."""
     unknown_fields_dropped: int = 0
     """Values left out because there were too many different names."""
+    store_away: str = ""
+    """Why the series store does not take data just now, or empty. Alerts go on, messages go to the spool."""
     blocked_by: str = ""
-    """Why the worker is waiting (a database that does not take data), or empty."""
+    """Why nothing is acknowledged just now (records away, spool full), or empty."""

@@ -127,7 +127,7 @@ class Worker:
             unknown_fields=len(self._unknown),
             unknown_fields_dropped=self._unknown.dropped,
             blocked_by=self._blocked_by,
-            **self._counts,
+            **self._counts,  # type: ignore[arg-type] # all of them ints
         )
 
     def _decode(self, deliveries: Sequence[Delivery]) -> tuple[list[_Decoded], list[Rejected], int]:

@@ -11,7 +11,6 @@ import json
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,8 @@ import duckdb
 from core.errors import DataFolderError, StoreUnavailable
 from core.kinds import KINDS, STATUS_FIELDS, all_fields
 from core.reading import Batch, Event, Reading, Value
-from storage.series import Bucket, LastValue, PartValues
+from storage.last_values import LastValues, Part
+from storage.series import Bucket, LastValue, PartValues, Refused
 
 FORMAT: Final = 1
 """Raised when the tables change in a way that new columns alone do not cover."""
@@ -66,12 +66,12 @@ class DuckDbSeries:
             raise DataFolderError(f"cannot open {path}: {_first_line(error)}") from error
         try:
             self._prepare()
-            self._last = _LastValues(self._connection)
+            self._last = _last_values(self._connection)
         except BaseException:
             self._connection.close()
             raise
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: Batch) -> list[Refused]:
         readings = batch.readings
         with self._lock:
             try:
@@ -92,6 +92,7 @@ class DuckDbSeries:
                 raise StoreUnavailable(f"series store {self._path.name}: {_first_line(error)}") from error
             self._last.take(readings)
             self._last.take_events(batch.events)
+        return []
 
     def window(
         self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int
@@ -241,97 +242,49 @@ class DuckDbSeries:
             raise StoreUnavailable(f"series store {self._path.name}: {_first_line(error)}") from error
 
 
-@dataclass(slots=True)
-class _Part:
-    """What is known of one part."""
-
-    kind: str
-    ts: int = 0
-    rx: int | None = None
-    values: dict[str, LastValue] = field(default_factory=dict)
-    status_rx: dict[str, int] = field(default_factory=dict)
-    """Receive time of the values of status fields, which decides between them."""
+def _last_values(connection: duckdb.DuckDBPyConnection) -> LastValues:
+    spoke = "SELECT device_id, max(rx) FROM event WHERE NOT retained GROUP BY device_id"
+    parts: dict[tuple[str, str], Part] = {}
+    for kind in KINDS:
+        parts |= _load(connection, kind)
+    return LastValues(parts, dict(connection.execute(spoke).fetchall()))
 
 
-class _LastValues:
-    """The newest value of every field of every part, in memory. The owner holds the lock."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self._parts: dict[tuple[str, str], _Part] = {}
-        spoke = "SELECT device_id, max(rx) FROM event WHERE NOT retained GROUP BY device_id"
-        self._spoke: dict[str, int] = dict(connection.execute(spoke).fetchall())
-        """Newest receive time of an event, by device id."""
-        for kind in KINDS:
-            self._load(connection, kind)
-
-    def take(self, readings: Iterable[Reading]) -> None:
-        for reading in readings:
-            part = self._parts.setdefault((reading.device_id, reading.part), _Part(reading.kind))
-            part.ts = max(part.ts, reading.ts)
-            if reading.sign_of_life:
-                part.rx = max(part.rx or 0, reading.rx)
-            for name, value in reading.fields.items():
-                held = part.values.get(name)
+def _load(connection: duckdb.DuckDBPyConnection, kind: str) -> dict[tuple[str, str], Part]:
+    """One pass over the kind's table, and one over the rows that have fields outside the contract."""
+    parts = {}
+    fields = list(all_fields(kind))
+    newest = ", ".join(
+        f'max_by(struct_pack(v := "{name}", ts := ts, rx := rx), {order}) FILTER ("{name}" IS NOT NULL)'
+        for name in fields
+        for order in ("(rx, rowid)" if name in STATUS_FIELDS else "(ts, rowid)",)
+    )
+    rows = connection.execute(
+        f"""
+        SELECT device_id, part, max(ts), max(rx) FILTER (NOT retained AND online IS DISTINCT FROM false), {newest}
+        FROM {kind} GROUP BY device_id, part
+        """  # noqa: S608 - names of the contract
+    ).fetchall()
+    for device_id, part, ts, rx, *newest_of in rows:
+        held = Part(kind, ts, rx)
+        for name, found in zip(fields, newest_of, strict=True):
+            if found is not None:
+                held.values[name] = LastValue(found["v"], found["ts"])
                 if name in STATUS_FIELDS:
-                    if part.status_rx.get(name, 0) <= reading.rx:
-                        part.status_rx[name] = reading.rx
-                        part.values[name] = LastValue(value, reading.ts)
-                elif held is None or held.ts <= reading.ts:
-                    part.values[name] = LastValue(value, reading.ts)
-
-    def take_events(self, events: Iterable[Event]) -> None:
-        for event in events:
-            if event.sign_of_life:
-                self._spoke[event.device_id] = max(self._spoke.get(event.device_id, 0), event.rx)
-
-    def of(self, device_ids: Sequence[str] | None) -> dict[tuple[str, str], PartValues]:
-        wanted = None if device_ids is None else set(device_ids)
-        return {
-            key: PartValues(part.kind, part.ts, part.rx, dict(part.values))
-            for key, part in self._parts.items()
-            if wanted is None or key[0] in wanted
-        }
-
-    def seen(self) -> dict[str, int]:
-        seen = dict(self._spoke)
-        for (device_id, _), part in self._parts.items():
-            if part.rx is not None:
-                seen[device_id] = max(seen.get(device_id, 0), part.rx)
-        return seen
-
-    def _load(self, connection: duckdb.DuckDBPyConnection, kind: str) -> None:
-        """One pass over the kind's table, and one over the rows that have fields outside the contract."""
-        fields = list(all_fields(kind))
-        newest = ", ".join(
-            f'max_by(struct_pack(v := "{name}", ts := ts, rx := rx), {order}) FILTER ("{name}" IS NOT NULL)'
-            for name in fields
-            for order in ("(rx, rowid)" if name in STATUS_FIELDS else "(ts, rowid)",)
-        )
-        rows = connection.execute(
-            f"""
-            SELECT device_id, part, max(ts), max(rx) FILTER (NOT retained AND online IS DISTINCT FROM false), {newest}
-            FROM {kind} GROUP BY device_id, part
-            """  # noqa: S608 - names of the contract
-        ).fetchall()
-        for device_id, part, ts, rx, *newest_of in rows:
-            held = _Part(kind, ts, rx)
-            for name, found in zip(fields, newest_of, strict=True):
-                if found is not None:
-                    held.values[name] = LastValue(found["v"], found["ts"])
-                    if name in STATUS_FIELDS:
-                        held.status_rx[name] = found["rx"]
-            self._parts[device_id, part] = held
-        extras = connection.execute(
-            f"""
-            SELECT device_id, part, name, arg_max(json_extract(extra, pointer), (ts, rowid)), max(ts) FROM (
-                SELECT *, '/' || replace(replace(name, '~', '~0'), '/', '~1') AS pointer
-                FROM (SELECT device_id, part, ts, rowid, extra, unnest(json_keys(extra)) AS name
-                      FROM {kind} WHERE extra IS NOT NULL)
-            ) GROUP BY device_id, part, name
-            """  # noqa: S608 - names of the contract
-        ).fetchall()
-        for device_id, part, name, raw, ts in extras:
-            self._parts[device_id, part].values[name] = LastValue(json.loads(raw), ts)
+                    held.status_rx[name] = found["rx"]
+        parts[device_id, part] = held
+    extras = connection.execute(
+        f"""
+        SELECT device_id, part, name, arg_max(json_extract(extra, pointer), (ts, rowid)), max(ts) FROM (
+            SELECT *, '/' || replace(replace(name, '~', '~0'), '/', '~1') AS pointer
+            FROM (SELECT device_id, part, ts, rowid, extra, unnest(json_keys(extra)) AS name
+                  FROM {kind} WHERE extra IS NOT NULL)
+        ) GROUP BY device_id, part, name
+        """  # noqa: S608 - names of the contract
+    ).fetchall()
+    for device_id, part, name, raw, ts in extras:
+        parts[device_id, part].values[name] = LastValue(json.loads(raw), ts)
+    return parts
 
 
 def _row(reading: Reading, fields: Sequence[str], known: Iterable[str]) -> tuple[Any, ...]:

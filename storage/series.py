@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from core.reading import Batch, Event, Value
+from core.reading import Batch, Event, Reading, Value
 
 
 class Bucket(NamedTuple):
@@ -42,11 +42,21 @@ class PartValues(NamedTuple):
     values: Mapping[str, LastValue]
 
 
+class Refused(NamedTuple):
+    """A reading or event that the store will never take, and the reason in the store's own words."""
+
+    item: Reading | Event
+    reason: str
+
+
 class SeriesStore(Protocol):
     """Points are identified by (device, part, ts): a point that comes again, whole or in pieces, lands on itself."""
 
-    def write(self, batch: Batch) -> None:
-        """Returns when the batch is durable. Raises StoreUnavailable: nothing or part was stored, retrying is safe."""
+    def write(self, batch: Batch) -> list[Refused]:
+        """Returns when the batch is durable, but for what it names: the caller keeps that elsewhere.
+
+        Raises StoreUnavailable: nothing or part was stored, retrying is safe.
+        """
 
     def window(
         self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int

@@ -41,6 +41,14 @@ def mosquitto(tmp_path: Path) -> Iterator[servers.Mosquitto]:
 
 
 @pytest.fixture(scope="session")
+def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Influx]:
+    """One InfluxDB for the whole run: tests use databases (or devices) of their own."""
+    require("influxd")
+    with servers.influxd(tmp_path_factory.mktemp("influx")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of Debian's Chromium."""
     return require("chromium")

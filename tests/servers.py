@@ -99,6 +99,36 @@ def mosquitto(folder: Path, *, port: int | None = None, persistence: bool = Fals
         yield Mosquitto(port, log, child)
 
 
+class Influx(NamedTuple):
+    """A real InfluxDB 1.x on loopback."""
+
+    port: int
+    log: Path
+    child: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def influxd(folder: Path, *, port: int | None = None) -> Iterator[Influx]:
+    """InfluxDB whose data stays in `folder`, so that it can be killed and started again."""
+    port = port or free_port()
+    config = folder / "influxdb.conf"
+    config.write_text(
+        f'reporting-disabled = true\nbind-address = "127.0.0.1:{free_port()}"\n'
+        f'[meta]\ndir = "{folder}/meta"\n'
+        f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\nquery-log-enabled = false\n'
+        f'[http]\nbind-address = "127.0.0.1:{port}"\nlog-enabled = false\n'
+        "[monitor]\nstore-enabled = false\n[continuous_queries]\nenabled = false\n"
+    )
+    log = folder / "influxd.log"
+    with process([str(program("influxd")), "-config", str(config)], log=log) as child:
+        wait_until(f"influxd on port {port}: {log}", lambda: child.poll() is None and answers(port))
+        yield Influx(port, log, child)
+
+
 class Tizhuang(NamedTuple):
     """A running `tizhuang serve` or `tizhuang demo`."""
 

@@ -226,10 +226,10 @@ def test_quarantine_is_text_and_exact_bytes(calm: httpx.Client) -> None:
 
 
 def test_stats_balance(home: seed.House, web: httpx.Client) -> None:
-    home.stats = home.stats._replace(received=20, in_flight=4)
+    home.stats = home.stats._replace(received=20, carried=5, spooled=6, in_flight=4)
     home.raise_fault()
     stats = web.get("/api/v1/stats").json()
-    assert stats["balance"] == 20 - 7 - 1 - 2 - 4
+    assert stats["balance"] == 20 + 5 - 7 - 1 - 2 - 6 - 4
     assert (stats["open_tickets"], stats["quarantine_rows"], stats["outbox_waiting"]) == (1, 2, 1)
 
 
