@@ -84,13 +84,25 @@ class Mosquitto(NamedTuple):
 
 
 @contextmanager
-def mosquitto(folder: Path, *, port: int | None = None, persistence: bool = False) -> Iterator[Mosquitto]:
-    """A broker that keeps what a persistent session has not acknowledged."""
+def mosquitto(
+    folder: Path,
+    *,
+    port: int | None = None,
+    persistence: bool = False,
+    autosave_s: int | None = None,
+    queued: int = 100_000,
+) -> Iterator[Mosquitto]:
+    """A broker that keeps what a persistent session has not acknowledged.
+
+    `autosave_s`: writes its memory to disk that often (its default: every 30 minutes). `queued`: messages that it
+    keeps for a session; it drops what is more, although it acknowledged it.
+    """
     port = port or free_port()
     config = folder / "mosquitto.conf"
     config.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 500\nmax_queued_messages 100000\n"
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_inflight_messages 500\nmax_queued_messages {queued}\n"
         + (f"persistence true\npersistence_location {folder}/\n" if persistence else "persistence false\n")
+        + (f"autosave_interval {autosave_s}\n" if autosave_s else "")
         + ("user root\n" if os.geteuid() == 0 else "")
     )
     log = folder / "mosquitto.log"
