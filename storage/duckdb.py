@@ -20,7 +20,7 @@ from core.errors import DataFolderError, StoreUnavailable
 from core.kinds import KINDS, STATUS_FIELDS, all_fields
 from core.reading import Batch, Event, Reading, Value
 from storage.last_values import LastValues, Part
-from storage.series import Bucket, LastValue, PartValues, Refused
+from storage.series import Bucket, Horizon, LastValue, PartValues, Refused
 
 FORMAT: Final = 1
 """Raised when the tables change in a way that new columns alone do not cover."""
@@ -146,6 +146,15 @@ class DuckDbSeries:
             [],
         )
         return [Event(*row) for row in rows]
+
+    def unrolled(self) -> list[int]:
+        return []
+
+    def roll_up(self, hour: int) -> None:
+        raise NotImplementedError
+
+    def expire(self, before: Horizon) -> None:
+        raise NotImplementedError
 
     def close(self) -> None:
         with self._lock:

@@ -7,9 +7,12 @@ it: `tests/storage/series_contract.py`. A driver is one file and one line in `st
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from core.reading import Batch, Event, Reading, Value
+
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 3_600_000
 
 
 class Bucket(NamedTuple):
@@ -49,6 +52,15 @@ class Refused(NamedTuple):
     reason: str
 
 
+class Horizon(NamedTuple):
+    """Device times (Unix ms, whole hours) before which a resolution is dropped. 0: nothing is."""
+
+    raw: int = 0
+    minute: int = 0
+    hour: int = 0
+    """Of hour rows, and of events."""
+
+
 class SeriesStore(Protocol):
     """Points are identified by (device, part, ts): a point that comes again, whole or in pieces, lands on itself."""
 
@@ -64,6 +76,10 @@ class SeriesStore(Protocol):
         """One field from `start` (inclusive) to `end` (exclusive), down-sampled to steps of `step` ms, in order.
 
         Steps without a point are left out. Fields the contract does not know can be asked for like any other.
+
+        Roll-ups change how fast the answer comes, not what it is, as long as the raw data is there. After that the
+        nearest rows answer, counted whole: those that overlap the window, each at the step in which it starts
+        (at the window's first step when it starts before). `storage.rollup.plan` decides, for every store.
         """
 
     def last_values(self, device_ids: Sequence[str] | None = None) -> dict[tuple[str, str], PartValues]:
@@ -81,6 +97,29 @@ class SeriesStore(Protocol):
 
     def newest_events(self) -> list[Event]:
         """The newest event of each (device, part, fault), raised or cleared; at one instant the later one."""
+
+    def unrolled(self) -> list[int]:
+        """Hours (their start, Unix ms) whose data is not rolled up, or was written to since; oldest first.
+
+        An hour is marked before, or together with, what is written into it: no kill loses the mark.
+        """
+
+    def roll_up(self, hour: int) -> None:
+        """Makes the minute and hour rows of one hour from its raw data, in place of those that were there.
+
+        Nothing happens where the hour is not unrolled. Killed or failed half-way, or written to meanwhile, it still is,
+        and windows are right at every moment. Raises StoreUnavailable.
+
+        An hour before the horizon of raw data has lost its points; what is written into it later is all there is of
+        it. A field of a part then keeps the rows it has, unless the new ones are made of at least as many points.
+        """
+
+    def expire(self, before: Horizon) -> None:
+        """Drops what is older. A horizon never goes back; last values stay. Raises StoreUnavailable.
+
+        The horizon of raw data stops at the first unrolled hour it has not passed yet, and raw data of unrolled hours
+        that it has passed stays until they are rolled up.
+        """
 
     def close(self) -> None:
         """Flushes and releases everything."""
