@@ -44,9 +44,11 @@ from core import mqtt as core_mqtt
 from core import schema as core_schema
 from core import settings as core_settings
 from core.errors import AddressInUse, SettingsError, StoreUnavailable, TizhuangError
-from core.reading import Batch
 from core.settings import Settings
 from ingest.broker import embedded_broker, stop_child
+from ingest.repeats import UnknownFields
+from ingest.spool import Spool
+from ingest.storekeeper import Storekeeper
 from ingest.subscription import Subscription
 from ingest.worker import Worker
 from simulators import presets
@@ -62,7 +64,6 @@ from storage.receipts import Receipts
 from storage.records import Records, address, migrate, open_records
 from storage.register_file import checked
 from storage.registry import Registry
-from storage.series import SeriesStore
 from storage.tickets import Tickets
 
 ROOT = Path(__file__).parent
@@ -115,16 +116,6 @@ class Crew:
             thread.join(timeout=2)
 
 
-class SeriesSink:
-    """The series store as a sink of the worker."""
-
-    def __init__(self, store: SeriesStore) -> None:
-        self._store = store
-
-    def accept(self, batch: Batch) -> None:
-        self._store.write(batch)
-
-
 class HttpServer(Server):
     """Serves until a signal comes, the time is up or a part of the service fails."""
 
@@ -156,7 +147,7 @@ def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Cr
     """Worker, alerts and notifications, running; with what the API needs."""
     with ExitStack() as stack:
         rules = load_rules(settings.alerts.rules)
-        series = open_series(settings.influx, settings.data.dir)
+        series = open_series(settings)
         stack.callback(series.close)
         registry, incidents, outbox = Registry(records), Incidents(records), Outbox(records)
         announcer = Announcer(settings.mqtt)
@@ -166,14 +157,17 @@ def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Cr
         source = Subscription(settings.mqtt, now=now_ms, on_connection=desk.listening)
         quarantine = Quarantine(records)
         receipts = Receipts(records)
-        worker = Worker(
-            source, (desk, SeriesSink(series)), quarantine, receipts, kind_of=desk.kind_of, on_flow=desk.flowing
-        )
+        spool = Spool(settings.data.dir / "spool", settings.spool.limit_mb * 1_000_000)
+        stack.callback(spool.close)
+        unknown = UnknownFields()
+        keeper = Storekeeper(series, spool, quarantine, source.ack, limited=unknown.limit)
+        worker = Worker(source, desk, keeper, quarantine, receipts, unknown, kind_of=desk.kind_of, on_flow=desk.flowing)
         crew = Crew()
         stack.callback(crew.dismiss)
         stack.callback(source.close)
         source.start()
         crew.add("ingest", worker.run)
+        crew.add("series", keeper.run)
         crew.add("alert clock", desk.run)
         crew.add("notifications", postman.run)
         crew.add("housekeeping", housekeeping(receipts))

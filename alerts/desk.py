@@ -32,6 +32,9 @@ CATCH_UP_MS: Final = 5_000
 LONGEST_WAIT_MS: Final = 60_000
 """After a start without a broker, timers wait no longer than this: what was pending then counts as still true."""
 
+ASK_AGAIN_S: Final = 5.0
+"""A series store that was away when we started is asked for the last values this often."""
+
 PAUSE_S: Final = 3.0
 """A tick that comes so late means that this process did not run, and so could not hear."""
 
@@ -67,7 +70,10 @@ class AlertDesk:
         self._engine = Engine(rules)
         self._engine.hold(now() + LONGEST_WAIT_MS)
         self._refresh_register()
-        self._restore(series)
+        self._series: SeriesStore | None = series
+        """The series store, until the last values are taken from it."""
+        self._restore_values()
+        self._restore_states()
 
     def accept(self, batch: Batch) -> None:
         """Judges a batch. Returns when everything that follows from it is durable."""
@@ -106,7 +112,7 @@ class AlertDesk:
 
     def run(self, stop: threading.Event) -> None:
         """Ticks until told to stop. A database that does not answer is asked again at the next tick."""
-        refreshed = ticked = time.monotonic()
+        refreshed = asked = ticked = time.monotonic()
         while not stop.wait(TICK_S):
             try:
                 paused, ticked = time.monotonic() - ticked > PAUSE_S, time.monotonic()
@@ -114,6 +120,9 @@ class AlertDesk:
                     with self._lock:
                         self._hearing_changed()
                 self.tick()
+                if self._series is not None and time.monotonic() - asked > ASK_AGAIN_S:
+                    self._restore_values()
+                    asked = time.monotonic()
                 if time.monotonic() - refreshed > REGISTER_REFRESH_S:
                     refreshed = time.monotonic()
                     with self._lock:
@@ -169,15 +178,26 @@ class AlertDesk:
             self._engine.know_device(device.id, device.kind, device.statics, now=self._now())
             self._known[device.id] = device.kind
 
-    def _restore(self, series: SeriesStore) -> None:
-        """Takes up where the last process stopped, however it stopped."""
+    def _restore_values(self) -> None:
+        """What devices said last. A series store that is away must not keep us from judging what they say now."""
+        assert self._series is not None
+        try:
+            events, values = self._series.newest_events(), self._series.last_values()
+        except StoreUnavailable as error:
+            _log.warning("judging without the last values until the series store answers", error=str(error))
+            return
+        self._series = None
         now = self._now()
-        for (device_id, part), found in series.last_values().items():
-            if device_id in self._known:
-                values = {name: (last.value, last.ts) for name, last in found.values.items()}
-                self._engine.restore_values(device_id, part, values, ts=found.ts, rx=found.rx, now=now)
-        for event in series.newest_events():
-            self._engine.restore_event(event)
+        with self._lock:
+            for (device_id, part), found in values.items():
+                if device_id in self._known:
+                    held = {name: (last.value, last.ts) for name, last in found.values.items()}
+                    self._engine.restore_values(device_id, part, held, ts=found.ts, rx=found.rx, now=now)
+            for event in events:
+                self._engine.restore_event(event)
+
+    def _restore_states(self) -> None:
+        """Takes up where the last process stopped, however it stopped."""
         for row in self._incidents.rule_states():
             self._engine.restore_state(
                 RuleState(

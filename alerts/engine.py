@@ -77,23 +77,27 @@ class Engine:
         rx: int | None,
         now: int,
     ) -> None:
-        """What the series store remembers of a known device's part."""
+        """What the series store remembers of a known device's part. What was heard since stays."""
         device = self._devices[device_id]
         held = device.parts.setdefault(part, Part())
         judged = self._judged_fields[device.kind]
-        held.values.update((name, value) for name, value in values.items() if name in judged)
-        held.watermark = max(held.watermark, ts)
+        for name, value in values.items():
+            if name in judged and (name not in held.values or held.values[name][1] < value[1]):
+                held.values[name] = value
+        newer, held.watermark = ts > held.watermark, max(held.watermark, ts)
         if rx is not None:
-            held.offset = rx - ts
+            if newer:
+                held.offset = rx - ts
             device.last_rx = max(device.last_rx or 0, rx)
             device.last_ts = max(device.last_ts, ts)
             device.lag.take(ts, rx)
 
     def restore_event(self, event: Event) -> None:
-        """The newest event of a fault, raised or cleared."""
+        """The newest event of a fault, raised or cleared. What was heard since stays."""
         if event.fault and event.device_id in self._devices:
             part = self._devices[event.device_id].parts.setdefault(event.part, Part())
-            part.faults[event.fault] = Fault(event.ts, event.raised, (event.id,))
+            if event.fault not in part.faults or part.faults[event.fault].ts < event.ts:
+                part.faults[event.fault] = Fault(event.ts, event.raised, (event.id,))
 
     def restore_state(self, state: RuleState) -> None:
         """A row that was saved before. Rows of rules or devices that are gone are left alone."""

@@ -80,7 +80,20 @@ class NotFound(TizhuangError):
 
 
 class StoreUnavailable(TizhuangError):
-    """A database did not take or give data just now; the data is unharmed and a retry may help."""
+    """A database did not take or give data just now; the data is unharmed and a retry may help.
+
+    `retry_after_s`: how long it asked to be left alone, where it said so.
+    """
+
+    retry = True
+
+    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(reason)
+
+
+class SpoolFull(TizhuangError):
+    """Neither the series store nor the spool takes more. Nothing is acknowledged until one of them does."""
 
     retry = True
 

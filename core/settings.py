@@ -50,10 +50,38 @@ class Mqtt(_Section):
 class Influx(_Section):
     """The production series store. An empty url means the embedded DuckDB file."""
 
-    url: str = Field(default="", description="empty: DuckDB in the data folder. The InfluxDB driver is yet to come")
-    token: SecretStr = Field(default=SecretStr(""), description="access token")
+    url: str = Field(
+        default="", description="http[s]://[user:password@]host[:8086], any version from 1.6; empty: DuckDB"
+    )
+    token: SecretStr = Field(default=SecretStr(""), description="access token (2.x, 3)")
     org: str = Field(default="tizhuang", description="organisation (2.x)")
-    bucket: str = Field(default="tizhuang", description="bucket, or database")
+    bucket: str = Field(
+        default="tizhuang",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,50}$",
+        description="bucket or database of the raw data; roll-ups go to <bucket>_1m and <bucket>_1h",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _server_address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0):
+            raise ValueError("must look like http://host:8086")
+        return url.rstrip("/")
+
+
+class Series(_Section):
+    """How long measurements are kept. Shorter ones are rolled up into longer ones first."""
+
+    raw_days: int = Field(default=30, ge=1, description="days that every sample is kept")
+    minute_days: int = Field(default=365, ge=1, description="days that 1-minute roll-ups are kept")
+    hour_days: int = Field(default=3650, ge=1, description="days that 1-hour roll-ups and device events are kept")
+
+
+class Spool(_Section):
+    """Where messages wait on disk while the series store takes no data: DIR/spool."""
+
+    limit_mb: int = Field(default=1024, ge=1, description="size at which we stop acknowledging, MB; the broker waits")
 
 
 class Database(_Section):
@@ -100,6 +128,8 @@ class Settings(BaseSettings):
 
     mqtt: Mqtt = Mqtt()
     influx: Influx = Influx()
+    series: Series = Series()
+    spool: Spool = Spool()
     database: Database = Database()
     http: Http = Http()
     data: Data = Data()

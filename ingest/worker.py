@@ -1,8 +1,8 @@
-"""The ingest worker: receive -> decode -> hand a batch to every sink -> acknowledge.
+"""The ingest worker: receive -> decode -> judge -> store or spool -> acknowledge.
 
-A message is acknowledged when every sink has it durably, or when it is in quarantine with the reason. Until then it
-belongs to the broker, which delivers it again if we die. A database that does not answer is asked again for as long as
-it takes; nothing is acknowledged meanwhile, and the broker holds the rest back.
+A message is acknowledged when the alerts that follow from it are written and it is in the series store, in the spool
+on its way there, or in quarantine with the reason. Until then it belongs to the broker, which delivers it again if we
+die. A records database that does not answer is asked again for as long as it takes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from core.payload import decode
 from core.reading import Batch, Event, Message, Reading, Receipt, Rejected
 from core.stats import IngestStats
 from ingest.repeats import Repeats, UnknownFields
+from ingest.storekeeper import OUR_BUG, Kept, Parcel, Storekeeper
 from ingest.subscription import Delivery
 
 MAX_BATCH: Final = 500
 LINGER_S: Final = 0.05
 FIRST_RETRY_S: Final = 0.1
 SLOWEST_RETRY_S: Final = 5.0
-_OUR_BUG: Final = "could not be processed (please report this): {!r}"
 
 _log = structlog.get_logger()
 
@@ -37,14 +37,13 @@ class Source(Protocol):
     connected: bool
 
     def take(self, at_most: int, *, wait_s: float, linger_s: float) -> list[Delivery]: ...
-    def ack(self, deliveries: Sequence[Delivery]) -> int: ...
 
 
-class Sink(Protocol):
-    """Takes batches for good."""
+class Judge(Protocol):
+    """Looks at batches before they are stored: `alerts.desk.AlertDesk`."""
 
     def accept(self, batch: Batch) -> None:
-        """Returns when the batch is durable. An error with `retry` set is worth trying again; others are not."""
+        """Returns when what follows is durable. An error with `retry` set is worth trying again; others are not."""
 
 
 class Quarantine(Protocol):
@@ -63,6 +62,8 @@ class Receipts(Protocol):
 class _Decoded(NamedTuple):
     delivery: Delivery
     message: Message
+    rx: int
+    """The receive time it is kept under: the first one, of a message without a usable clock."""
 
 
 class Worker:
@@ -71,19 +72,22 @@ class Worker:
     def __init__(
         self,
         source: Source,
-        sinks: Sequence[Sink],
+        judge: Judge,
+        keeper: Storekeeper,
         quarantine: Quarantine,
         receipts: Receipts,
+        unknown: UnknownFields,
         *,
         kind_of: Callable[[str], str | None] = lambda _: None,
         on_flow: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """`kind_of` answers which kind a device is known as; one that speaks as another kind is not believed.
 
-        `on_flow` hears false when a database holds the worker up, and true when it goes on.
+        `on_flow` hears false when a database or a full spool holds the worker up, and true when it goes on.
         """
         self._source = source
-        self._sinks = tuple(sinks)
+        self._judge = judge
+        self._keeper = keeper
         self._quarantine = quarantine
         self._receipts = receipts
         self._kind_of = kind_of
@@ -91,13 +95,9 @@ class Worker:
         self._strangers: dict[str, str] = {}
         """Kind by device id, of devices that spoke before anybody could know them."""
         self._repeats = Repeats()
-        self._unknown = UnknownFields()
+        self._unknown = unknown
         self._stop = threading.Event()
-        self._counts = dict.fromkeys(
-            ("stored", "duplicate", "quarantined", "acked", "readings", "events", "clockless"), 0
-        )
-        self._finished = 0
-        """Messages brought to their end, whichever: counted apart from the outcomes, so that the balance can fail."""
+        self._counts = dict.fromkeys(("readings", "events", "clockless"), 0)
         self._blocked_by = ""
 
     def run(self, stop: threading.Event) -> None:
@@ -108,26 +108,39 @@ class Worker:
                 self.settle(deliveries)
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Brings one batch to its end: durable and acknowledged, or given up because of a stop."""
+        """Judges one batch and hands it over to be stored and acknowledged; gives up because of a stop."""
         decoded, rejected, duplicates = self._decode(deliveries)
         decoded = self._without_clock(decoded)
-        kept = self._insist(lambda: self._quarantine.keep(rejected)) if rejected else True
-        if kept and self._store(decoded):
-            self._counts["quarantined"] += len(rejected)
-            self._counts["duplicate"] += duplicates
-            self._counts["acked"] += self._source.ack(deliveries)
-            self._finished += len(deliveries)
+        if rejected and not self._insist(lambda: self._quarantine.keep(rejected)):
+            return
+        judged = self._judged(decoded)
+        if judged is not None:
+            parked = len(decoded) - len(judged)
+            parcel = Parcel(deliveries, judged, duplicates, len(rejected) + parked)
+            self._insist(lambda: self._keeper.hand_over(parcel))
 
     def stats(self) -> IngestStats:
+        """Counts of now. They balance but for messages that are on their way from one thread to the next."""
+        spool, kept = self._keeper.spool, self._keeper.counts()
         received = self._source.received
         return IngestStats(
             connected=self._source.connected,
             received=received,
-            in_flight=received - self._finished,
+            carried=spool.carried,
+            in_flight=received - kept.finished,
+            stored=kept.stored,
+            duplicate=kept.duplicate,
+            quarantined=kept.quarantined,
+            spooled=kept.spooled,
+            spool_bytes=spool.bytes,
+            spool_limit_bytes=spool.limit_bytes,
+            spool_oldest_rx=spool.oldest_rx,
+            acked=kept.acked,
             unknown_fields=len(self._unknown),
             unknown_fields_dropped=self._unknown.dropped,
+            store_away=self._keeper.away,
             blocked_by=self._blocked_by,
-            **self._counts,  # type: ignore[arg-type] # all of them ints
+            **self._counts,
         )
 
     def _decode(self, deliveries: Sequence[Delivery]) -> tuple[list[_Decoded], list[Rejected], int]:
@@ -143,12 +156,12 @@ class Worker:
                 continue
             except Exception as error:  # noqa: BLE001 - a bug of ours: this message waits for its mending, others go on
                 _log.error("message parked in quarantine", topic=one.topic, error=repr(error))
-                rejected.append(Rejected(one.topic, one.payload, _OUR_BUG.format(error), one.rx))
+                rejected.append(Rejected(one.topic, one.payload, OUR_BUG.format(error), one.rx))
                 continue
             if self._repeats.is_repeat(one.topic, one.payload) and (message.clock_ok or _may_repeat(one, message)):
                 duplicates += 1
             else:
-                decoded.append(_Decoded(one, self._unknown.limit(message)))
+                decoded.append(_Decoded(one, self._unknown.limit(message), one.rx))
         return decoded, rejected, duplicates
 
     def _check_kind(self, message: Message) -> None:
@@ -181,33 +194,30 @@ class Worker:
         if rx == one.delivery.rx:
             return one
         message = decode(one.delivery.topic, one.delivery.payload, rx, retained=one.delivery.retained)
-        return _Decoded(one.delivery, self._unknown.limit(message))
+        return _Decoded(one.delivery, self._unknown.limit(message), rx)
 
-    def _store(self, decoded: Sequence[_Decoded]) -> bool:
-        """All sinks have all of it. A message that a sink cannot digest is parked, so that it never holds up others."""
+    def _judged(self, decoded: Sequence[_Decoded]) -> list[Kept] | None:
+        """Those to be stored. One that cannot be judged is parked, so that it never holds up others. None: stopped."""
         if not decoded:
-            return True
+            return []
         batch = _batch(decoded)
-        for sink in self._sinks:
-            try:
-                if not self._insist(lambda sink=sink: sink.accept(batch)):  # type: ignore[misc]
-                    return False
-            except Exception as error:  # noqa: BLE001 - a bug of ours must not stop the rescue of the others
-                if len(decoded) == 1:
-                    return self._park(decoded[0].delivery, error)
-                _log.error("a sink refused a batch; trying its messages one by one", error=repr(error))
-                return all(self._store([one]) for one in decoded)
-        self._counts["stored"] += len(decoded)
+        try:
+            if not self._insist(lambda: self._judge.accept(batch)):
+                return None
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not stop the rescue of the others
+            if len(decoded) == 1:
+                return [] if self._park(decoded[0].delivery, error) else None
+            _log.error("a batch could not be judged; trying its messages one by one", error=repr(error))
+            each = [self._judged([one]) for one in decoded]
+            return None if None in each else [kept for one in each if one for kept in one]
         self._counts["readings"] += sum(len(one.message.readings) for one in decoded)
         self._counts["events"] += sum(len(one.message.events) for one in decoded)
-        return True
+        return [Kept(one.delivery, one.message, one.rx) for one in decoded]
 
     def _park(self, delivery: Delivery, error: Exception) -> bool:
         _log.error("message parked in quarantine", topic=delivery.topic, error=repr(error))
-        rejected = [Rejected(delivery.topic, delivery.payload, _OUR_BUG.format(error), delivery.rx)]
-        kept = self._insist(lambda: self._quarantine.keep(rejected))
-        self._counts["quarantined"] += kept
-        return kept
+        rejected = [Rejected(delivery.topic, delivery.payload, OUR_BUG.format(error), delivery.rx)]
+        return self._insist(lambda: self._quarantine.keep(rejected))
 
     def _insist(self, work: Callable[[], object]) -> bool:
         """Does the work, again and again while it fails in a way that can heal. False: we were told to stop."""
@@ -219,7 +229,7 @@ class Worker:
                 if not error.retry:
                     raise
                 if not self._blocked_by:
-                    _log.error("waiting for a database; nothing is acknowledged meanwhile", error=str(error))
+                    _log.error("waiting; nothing is acknowledged meanwhile", error=str(error))
                     self._on_flow(False)
                 self._blocked_by = str(error)
                 if self._stop.wait(delay_s):
@@ -227,7 +237,7 @@ class Worker:
                 delay_s = min(delay_s * 2, SLOWEST_RETRY_S)
             else:
                 if self._blocked_by:
-                    _log.info("the database answers again")
+                    _log.info("going on")
                     self._blocked_by = ""
                     self._on_flow(True)
                 return True

@@ -94,6 +94,11 @@ class DuckDbSeries:
             self._last.take_events(batch.events)
         return []
 
+    def heard(self, batch: Batch) -> None:
+        with self._lock:
+            self._last.take(batch.readings)
+            self._last.take_events(batch.events)
+
     def window(
         self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int
     ) -> list[Bucket]:

@@ -67,3 +67,25 @@ class LastValues:
             if part.rx is not None:
                 seen[device_id] = max(seen.get(device_id, 0), part.rx)
         return seen
+
+    def rx(self, key: tuple[str, str]) -> int | None:
+        """Newest receive time of a sign of life of one part."""
+        part = self._parts.get(key)
+        return part.rx if part else None
+
+    def joined(self, newer: LastValues) -> LastValues:
+        """What a database gave back, joined with what was heard since: the newer value of a field counts."""
+        for key, heard in newer._parts.items():
+            part = self._parts.setdefault(key, Part(heard.kind))
+            part.ts = max(part.ts, heard.ts)
+            part.rx = max(filter(None, (part.rx, heard.rx)), default=None)
+            for name, value in heard.values.items():
+                held = part.values.get(name)
+                if name in STATUS_FIELDS:
+                    if part.status_rx.get(name, 0) <= heard.status_rx[name]:
+                        part.status_rx[name], part.values[name] = heard.status_rx[name], value
+                elif held is None or held.ts <= value.ts:
+                    part.values[name] = value
+        for device_id, rx in newer._spoke.items():
+            self._spoke[device_id] = max(self._spoke.get(device_id, 0), rx)
+        return self

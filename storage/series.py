@@ -70,6 +70,9 @@ class SeriesStore(Protocol):
         Raises StoreUnavailable: nothing or part was stored, retrying is safe.
         """
 
+    def heard(self, batch: Batch) -> None:
+        """Takes up last values of a batch that is durable elsewhere and will be written later."""
+
     def window(
         self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int
     ) -> list[Bucket]:

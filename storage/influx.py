@@ -1,0 +1,359 @@
+"""The production series store: InfluxDB of any version from 1.6, spoken to by `storage.influx_server`.
+
+Points are folded together by InfluxDB itself (last write wins, field by field). Last values are kept in memory, as with
+DuckDB, and read back when the store is opened; for that, three things are written beside the points because a point
+alone cannot tell them: `status` (online and firmware by receive time), `seen` (a sign of life that is newer than the
+newest point says), and `came` of an event (which of one instant was later).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+from core.errors import StoreUnavailable
+from core.kinds import KINDS, STATUS_FIELDS, all_fields
+from core.reading import Batch, Event, Reading, Value
+from core.settings import Influx
+from storage import influx_lines as lines
+from storage.influx_server import DatabaseMissing, InfluxServer, LinesRefused, Series
+from storage.last_values import LastValues, Part
+from storage.rollup import Partial, merge
+from storage.series import Bucket, LastValue, PartValues, Refused
+
+DAY_MS: Final = 86_400_000
+ASK_AGAIN_S: Final = 5.0
+"""A store that was away when we started is asked for its last values this often."""
+
+EVENTS_REMEMBERED: Final = 20_000
+TIED: Final = 4
+"""Events of one fault looked at to find the latest of its newest instant."""
+
+SPOKE: Final = "event"
+"""The part under which `seen` keeps when a device last sent an event."""
+
+Key = tuple[str, str]
+"""Device id and part."""
+
+
+class _Line(NamedTuple):
+    text: str
+    items: tuple[Reading | Event, ...]
+    """What is refused when the line is."""
+
+
+class InfluxSeries:
+    """Keeps the promises of `storage.series.SeriesStore`."""
+
+    def __init__(self, settings: Influx, *, raw_days: int, minute_days: int, hour_days: int) -> None:
+        self._server = InfluxServer(settings)
+        self._raw_days = raw_days
+        self._raw = settings.bucket
+        self._minutes, self._hours = f"{settings.bucket}_1m", f"{settings.bucket}_1h"
+        self._keep = {self._raw: raw_days, self._minutes: minute_days, self._hours: hour_days}
+        self._lock = threading.Lock()
+        self._last = LastValues({}, {})
+        self._tips: dict[Key, tuple[int, int]] = {}
+        """Of each part: time and `rx` of its newest point that is a sign of life, as the database has it."""
+        self._mixed: dict[str, set[str]] = {kind: set() for kind in KINDS}
+        """Names outside the contract that were text or a bool somewhere, by kind."""
+        self._events: OrderedDict[tuple[str, str, str, int, bool], None] = OrderedDict()
+        self._came = 0
+        self._opening = threading.Lock()
+        self._opened = False
+        self._asked_s = 0.0
+        with suppress(StoreUnavailable):
+            self._open()
+
+    # writing
+
+    def write(self, batch: Batch) -> list[Refused]:
+        if not self._opened:
+            self._open()
+        readings, refused = self._young_enough(batch.readings)
+        events = self._new(batch.events)
+        for kind, name in lines.others(readings):
+            self._mixed[kind].add(name)
+        with self._lock:
+            self._last.take(readings)
+            self._last.take_events(events)
+            seen = self._unseen(readings, events)
+        refused += self._place(self._raw, "ms", [*self._points(readings), *_statuses(readings), *seen])
+        refused += self._place(self._hours, "ns", [self._event_line(event) for event in events])
+        self._remember(events)
+        return list({id(one.item): one for one in refused}.values())
+
+    def heard(self, batch: Batch) -> None:
+        with self._lock:
+            self._last.take(batch.readings)
+            self._last.take_events(batch.events)
+
+    def close(self) -> None:
+        self._server.close()
+
+    def _young_enough(self, readings: list[Reading]) -> tuple[list[Reading], list[Refused]]:
+        """Samples older than raw data is kept would be refused one by one: that can be known without asking."""
+        oldest = self._raw_days * DAY_MS
+        old = [one for one in readings if one.rx - one.ts >= oldest]
+        if not old:
+            return readings, []
+        reason = f"older than raw data is kept (series.raw_days = {self._raw_days})"
+        return [one for one in readings if one.rx - one.ts < oldest], [Refused(one, reason) for one in old]
+
+    def _points(self, readings: Sequence[Reading]) -> list[_Line]:
+        """A line per point: what a server does with two lines of one point in one request is its own affair."""
+        points: dict[tuple[str, str, int], list[Reading]] = {}
+        for one in readings:
+            points.setdefault((one.device_id, one.part, one.ts), []).append(one)
+        return [self._point(pieces) for pieces in points.values()]
+
+    def _point(self, pieces: Sequence[Reading]) -> _Line:
+        one, alive = pieces[-1], pieces[-1].sign_of_life
+        if len(pieces) > 1:
+            fields: dict[str, Value] = {}
+            for piece in pieces:
+                fields |= piece.fields
+            signs = [piece.rx for piece in pieces if piece.sign_of_life]
+            one, alive = one._replace(fields=fields, rx=signs[-1] if signs else one.rx), bool(signs)
+        return _Line(lines.reading_line(one, alive=alive, mixed=self._mixed[one.kind]), tuple(pieces))
+
+    def _unseen(self, readings: Sequence[Reading], events: Sequence[Event]) -> list[_Line]:
+        """Signs of life that the newest point of a part does not show, because what came last was not the newest."""
+        alive = [one for one in readings if one.sign_of_life]
+        for one in alive:
+            key = (one.device_id, one.part)
+            if self._tips.get(key, (0, 0))[0] <= one.ts:
+                self._tips[key] = (one.ts, one.rx)
+        keys = dict.fromkeys((one.device_id, one.part) for one in alive)
+        unseen = [(*key, rx) for key in keys if (rx := self._last.rx(key)) and rx > self._tips[key][1]]
+        unseen += [(event.device_id, SPOKE, event.rx) for event in events if event.sign_of_life]
+        return [_Line(lines.seen_line(*one), ()) for one in unseen]
+
+    def _new(self, events: Sequence[Event]) -> list[Event]:
+        """Those that did not come before, each once: the first telling of an event counts."""
+        new: dict[tuple[str, str, str, int, bool], Event] = {}
+        for event in events:
+            if _identity(event) not in self._events:
+                new.setdefault(_identity(event), event)
+        return list(new.values())
+
+    def _remember(self, events: Sequence[Event]) -> None:
+        self._events.update(dict.fromkeys(map(_identity, events)))
+        while len(self._events) > EVENTS_REMEMBERED:
+            self._events.popitem(last=False)
+
+    def _event_line(self, event: Event) -> _Line:
+        self._came = max(self._came + 1, event.rx * 1_000_000)
+        return _Line(lines.event_line(event, self._came), (event,))
+
+    def _place(self, database: str, precision: str, written: Sequence[_Line]) -> list[Refused]:
+        """Writes the lines; those that the server will never take are found by halving, and named."""
+        if not written:
+            return []
+        try:
+            self._insist(database, precision, [line.text for line in written])
+        except LinesRefused as error:
+            if len(written) == 1:
+                return [Refused(item, f"InfluxDB: {error}") for item in written[0].items]
+            middle = len(written) // 2
+            return [
+                *self._place(database, precision, written[:middle]),
+                *self._place(database, precision, written[middle:]),
+            ]
+        return []
+
+    def _insist(self, database: str, precision: str, texts: Sequence[str]) -> None:
+        try:
+            self._server.write(database, texts, precision)
+        except DatabaseMissing:  # dropped under us
+            self._server.ensure(self._keep)
+            self._server.write(database, texts, precision)
+
+    # reading
+
+    def window(
+        self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int
+    ) -> list[Bucket]:
+        return merge(self._raw_partials(kind, device_id, part, field, start, end, step))
+
+    def _raw_partials(
+        self, kind: str, device_id: str, part: str, field: str, start: int, end: int, step: int
+    ) -> list[Partial]:
+        spec = all_fields(kind).get(field)
+        source = f'FROM "{kind}" WHERE {lines.where(device_id, part)} AND {_span(start, end)}'
+        if spec is None and field in self._mixed[kind]:
+            return self._mixed_partials(field, source, step)
+        column = field if spec else lines.NUMBER + lines.safe(field)
+        as_sent = spec.type if spec else float
+        wanted = f'count("{column}"), last("{column}")'
+        if as_sent in (int, float):
+            wanted += f', sum("{column}"), min("{column}"), max("{column}")'
+        (found,) = self._query(self._raw, f"SELECT {wanted} {source} GROUP BY time({step}ms) fill(none)")
+        return [_partial(row, as_sent) for one in found for row in one.rows if row[1]]
+
+    def last_values(self, device_ids: Sequence[str] | None = None) -> dict[tuple[str, str], PartValues]:
+        self._try_to_open()
+        with self._lock:
+            return self._last.of(device_ids)
+
+    def last_seen(self) -> dict[str, int]:
+        self._try_to_open()
+        with self._lock:
+            return self._last.seen()
+
+    def events(self, device_id: str, *, start: int, end: int, limit: int) -> list[Event]:
+        here = f"{lines.where(device_id)} AND {_span(start, end)}"
+        (found,) = self._query(
+            self._hours,
+            f'SELECT * FROM "event" WHERE {here} ORDER BY time DESC LIMIT {limit}',  # noqa: S608 - `where` is harmless
+        )
+        rows = [row for one in found for row in one.dicts()]
+        rows.sort(key=lambda row: (row["time"], row["came"]), reverse=True)
+        return [lines.event_of(row, row, row["time"]) for row in rows]
+
+    def newest_events(self) -> list[Event]:
+        self._open()  # whoever takes up work after a start wants the last values next, and not those of half a store
+        known = f"fault != '{lines.NO_FAULT}'"
+        (found,) = self._query(
+            self._hours,
+            f'SELECT * FROM "event" WHERE {known} GROUP BY device, fault, part, site ORDER BY time DESC LIMIT {TIED}',  # noqa: S608 - nothing from outside
+        )
+        newest = []
+        for one in found:
+            row = max(one.dicts(), key=lambda row: (row["time"], row["came"]))
+            newest.append(lines.event_of(row, one.tags, row["time"]))
+        return newest
+
+    def _mixed_partials(self, field: str, source: str, step: int) -> list[Partial]:
+        """A field outside the contract whose type alternates: only we can tell which of its columns counts."""
+        number, other = lines.NUMBER + lines.safe(field), lines.OTHER + lines.safe(field)
+        (found,) = self._query(self._raw, f'SELECT "{number}", "{other}" {source}')
+        partials = []
+        for one in found:
+            for ts, as_number, as_other in one.rows:
+                value = lines.outside_value(as_number, as_other)
+                if isinstance(value, bool | str):
+                    partials.append(Partial(ts - ts % step, 1, value, None, None, None))
+                elif value is not None:
+                    partials.append(Partial(ts - ts % step, 1, value, value, value, value))
+        return partials
+
+    def _query(self, database: str, *statements: str) -> list[list[Series]]:
+        try:
+            return self._server.query(database, statements)
+        except DatabaseMissing:
+            self._server.ensure(self._keep)
+            return self._server.query(database, statements)
+
+    # opening
+
+    def _try_to_open(self) -> None:
+        if not self._opened and time.monotonic() - self._asked_s > ASK_AGAIN_S:
+            with suppress(StoreUnavailable):
+                self._open()
+
+    def _open(self) -> None:
+        """Reads back what is known, once. What was heard meanwhile stays where it is newer."""
+        with self._opening:
+            if not self._opened:
+                self._read_back()
+
+    def _read_back(self) -> None:
+        self._asked_s = time.monotonic()
+        self._server.ensure(self._keep)
+        parts: dict[Key, Part] = {}
+        for kind in KINDS:
+            parts |= self._load_kind(kind)
+        spoke = self._load_beside(parts)
+        with self._lock:
+            self._last = LastValues(parts, spoke).joined(self._last)
+        self._opened = True
+
+    def _load_kind(self, kind: str) -> dict[Key, Part]:
+        """The newest value of every field, by part: one statement per field, because only so its time comes with it."""
+        (keys,) = self._query(self._raw, f'SHOW FIELD KEYS FROM "{kind}"')
+        columns = [row[0] for one in keys for row in one.rows]
+        found = dict(zip(columns, self._query(self._raw, *(_newest(column, kind) for column in columns)), strict=True))
+        parts: dict[Key, Part] = {}
+        for column, rows in found.items():
+            for key, ts, value in _by_part(rows):
+                part = parts.setdefault(key, Part(kind))
+                part.ts = max(part.ts, ts)
+                if column == "rx":
+                    self._tips[key] = (ts, int(value))
+                    part.rx = int(value)
+        known = all_fields(kind)
+        for name in known.keys() - STATUS_FIELDS:
+            for key, ts, value in _by_part(found.get(name, [])):
+                parts[key].values[name] = LastValue(known[name].type(value), ts)
+        self._load_outside(kind, found, parts)
+        return parts
+
+    def _load_outside(self, kind: str, found: dict[str, list[Series]], parts: dict[Key, Part]) -> None:
+        """Fields outside the contract: of a number and a text the newer one; at one instant the text, unless empty."""
+        self._mixed[kind] |= {lines.unsafe(c.removeprefix(lines.OTHER)) for c in found if c.startswith(lines.OTHER)}
+        for prefix in (lines.NUMBER, lines.OTHER):
+            for column, rows in found.items():
+                if not column.startswith(prefix):
+                    continue
+                name = lines.unsafe(column.removeprefix(prefix))
+                for key, ts, raw in _by_part(rows):
+                    value = float(raw) if prefix == lines.NUMBER else lines.outside_value(None, raw)
+                    held = parts[key].values.get(name)
+                    if value is not None and (held is None or held.ts <= ts):
+                        parts[key].values[name] = LastValue(value, ts)
+
+    def _load_beside(self, parts: dict[Key, Part]) -> dict[str, int]:
+        """What points cannot tell: status by receive time, and the newest signs of life."""
+        names = sorted(STATUS_FIELDS)
+        statuses = [_newest(name, "status").replace(" FROM", f', "{name}_ts" FROM') for name in names]
+        *by_name, seen = self._query(self._raw, *statuses, _newest("rx", "seen"))
+        for name, found in zip(names, by_name, strict=True):
+            for one in found:
+                for rx, value, ts in one.rows:
+                    part = parts.get(lines.device_of(one.tags))
+                    if part is not None:
+                        part.values[name] = LastValue(value, ts)
+                        part.status_rx[name] = rx
+        spoke: dict[str, int] = {}
+        for (device_id, part_name), rx, _ in _by_part(seen):
+            if part_name == SPOKE:
+                spoke[device_id] = rx
+            elif (device_id, part_name) in parts:
+                held = parts[device_id, part_name]
+                held.rx = max(held.rx or 0, rx)
+        return spoke
+
+
+def _statuses(readings: Sequence[Reading]) -> list[_Line]:
+    """By receive time. Two of one part in one millisecond: the later one counts, as everywhere."""
+    said = [one for one in readings if not STATUS_FIELDS.isdisjoint(one.fields)]
+    return [_Line(lines.status_line(one), (one,)) for one in said]
+
+
+def _span(start: int, end: int) -> str:
+    return f"time >= {start}ms AND time < {end}ms"
+
+
+def _newest(column: str, measurement: str) -> str:
+    return f'SELECT last("{column}") FROM "{measurement}" GROUP BY device, part, site'  # noqa: S608 - columns are `safe`
+
+
+def _by_part(found: Sequence[Series]) -> list[tuple[Key, int, Any]]:
+    """(key, time, value) of each row of a `_newest` answer."""
+    return [(lines.device_of(one.tags), row[0], row[1]) for one in found for row in one.rows]
+
+
+def _identity(event: Event) -> tuple[str, str, str, int, bool]:
+    return event.device_id, event.part, event.id, event.ts, event.raised
+
+
+def _partial(row: Sequence[Any], as_sent: Callable[[Any], Any]) -> Partial:
+    """A row of time, count, last and, for numbers, sum, min and max. JSON does not tell 2 from 2.0."""
+    start, points, last, *numbers = row
+    total, low, high = (as_sent(number) for number in numbers) if numbers else (None, None, None)
+    return Partial(start, points, as_sent(last), total, low, high)
