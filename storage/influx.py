@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -20,10 +20,13 @@ from core.kinds import KINDS, STATUS_FIELDS, all_fields
 from core.reading import Batch, Event, Reading, Value
 from core.settings import Influx
 from storage import influx_lines as lines
+from storage import influx_rollup as rolled
+from storage.influx_rollup import Column, RollUps
 from storage.influx_server import DatabaseMissing, InfluxServer, LinesRefused, Series
 from storage.last_values import LastValues, Part
-from storage.rollup import Partial, merge
-from storage.series import Bucket, LastValue, PartValues, Refused
+from storage.rollup import Partial, Resolution, advanced, merge, plan, step_of
+from storage.series import Bucket, Horizon, LastValue, PartValues, Refused
+from storage.unrolled import Unrolled
 
 DAY_MS: Final = 86_400_000
 ASK_AGAIN_S: Final = 5.0
@@ -51,10 +54,14 @@ class InfluxSeries:
 
     def __init__(self, settings: Influx, *, raw_days: int, minute_days: int, hour_days: int) -> None:
         self._server = InfluxServer(settings)
-        self._raw_days = raw_days
         self._raw = settings.bucket
         self._minutes, self._hours = f"{settings.bucket}_1m", f"{settings.bucket}_1h"
         self._keep = {self._raw: raw_days, self._minutes: minute_days, self._hours: hour_days}
+        self._rollups = RollUps(self._server, self._raw, self._minutes, self._hours)
+        self._writing = threading.Lock()
+        """Held from the mark of an hour to its data, so that a roll-up begins before or after a write."""
+        self._unrolled = Unrolled(())
+        self._horizon = Horizon()
         self._lock = threading.Lock()
         self._last = LastValues({}, {})
         self._tips: dict[Key, tuple[int, int]] = {}
@@ -74,18 +81,22 @@ class InfluxSeries:
     def write(self, batch: Batch) -> list[Refused]:
         if not self._opened:
             self._open()
-        readings, refused = self._young_enough(batch.readings)
-        events = self._new(batch.events)
-        for kind, name in lines.others(readings):
-            self._mixed[kind].add(name)
-        with self._lock:
-            self._last.take(readings)
-            self._last.take_events(events)
-            seen = self._unseen(readings, events)
-        refused += self._place(self._raw, "ms", [*self._points(readings), *_statuses(readings), *seen])
-        refused += self._place(self._hours, "ns", [self._event_line(event) for event in events])
-        self._remember(events)
-        return list({id(one.item): one for one in refused}.values())
+        with self._writing:
+            readings, refused = self._young_enough(batch.readings)
+            events = self._new(batch.events)
+            for kind, name in lines.others(readings):
+                self._mixed[kind].add(name)
+            with self._lock:
+                self._last.take(batch.readings)  # one that is too old to be stored is a sign of life all the same
+                self._last.take_events(events)
+                seen = self._unseen(readings, batch)
+            unmarked = self._unrolled.touch(readings)
+            marks = [_Line(f"unrolled pending=t {hour}", ()) for hour in unmarked]
+            refused += self._place(self._raw, "ms", [*marks, *self._points(readings), *_statuses(readings), *seen])
+            self._unrolled.marked(unmarked)
+            refused += self._place(self._hours, "ns", [self._event_line(event) for event in events])
+            self._remember(events)
+            return list({id(one.item): one for one in refused}.values())
 
     def heard(self, batch: Batch) -> None:
         with self._lock:
@@ -97,12 +108,13 @@ class InfluxSeries:
 
     def _young_enough(self, readings: list[Reading]) -> tuple[list[Reading], list[Refused]]:
         """Samples older than raw data is kept would be refused one by one: that can be known without asking."""
-        oldest = self._raw_days * DAY_MS
-        old = [one for one in readings if one.rx - one.ts >= oldest]
-        if not old:
+        longest, horizon = self._keep[self._raw] * DAY_MS, self._horizon.raw
+        young = [one for one in readings if one.rx - one.ts < longest and one.ts >= horizon]
+        if len(young) == len(readings):
             return readings, []
-        reason = f"older than raw data is kept (series.raw_days = {self._raw_days})"
-        return [one for one in readings if one.rx - one.ts < oldest], [Refused(one, reason) for one in old]
+        reason = f"older than raw data is kept (series.raw_days = {self._keep[self._raw]})"
+        kept = set(map(id, young))
+        return young, [Refused(one, reason) for one in readings if id(one) not in kept]
 
     def _points(self, readings: Sequence[Reading]) -> list[_Line]:
         """A line per point: what a server does with two lines of one point in one request is its own affair."""
@@ -121,16 +133,15 @@ class InfluxSeries:
             one, alive = one._replace(fields=fields, rx=signs[-1] if signs else one.rx), bool(signs)
         return _Line(lines.reading_line(one, alive=alive, mixed=self._mixed[one.kind]), tuple(pieces))
 
-    def _unseen(self, readings: Sequence[Reading], events: Sequence[Event]) -> list[_Line]:
-        """Signs of life that the newest point of a part does not show, because what came last was not the newest."""
-        alive = [one for one in readings if one.sign_of_life]
-        for one in alive:
+    def _unseen(self, stored: Sequence[Reading], batch: Batch) -> list[_Line]:
+        """Signs of life that the newest point of a part will not show, because what came last was not the newest."""
+        for one in stored:
             key = (one.device_id, one.part)
-            if self._tips.get(key, (0, 0))[0] <= one.ts:
+            if one.sign_of_life and self._tips.get(key, (0, 0))[0] <= one.ts:
                 self._tips[key] = (one.ts, one.rx)
-        keys = dict.fromkeys((one.device_id, one.part) for one in alive)
-        unseen = [(*key, rx) for key in keys if (rx := self._last.rx(key)) and rx > self._tips[key][1]]
-        unseen += [(event.device_id, SPOKE, event.rx) for event in events if event.sign_of_life]
+        keys = dict.fromkeys((one.device_id, one.part) for one in batch.readings if one.sign_of_life)
+        unseen = [(*key, rx) for key in keys if (rx := self._last.rx(key)) and rx > self._tips.get(key, (0, 0))[1]]
+        unseen += [(event.device_id, SPOKE, event.rx) for event in batch.events if event.sign_of_life]
         return [_Line(lines.seen_line(*one), ()) for one in unseen]
 
     def _new(self, events: Sequence[Event]) -> list[Event]:
@@ -178,22 +189,60 @@ class InfluxSeries:
     def window(
         self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int
     ) -> list[Bucket]:
-        return merge(self._raw_partials(kind, device_id, part, field, start, end, step))
+        self._open()
+        of = rolled.column(kind, field, self._mixed[kind])
+        here = f'FROM "{kind}" WHERE {lines.where(device_id, part)}'
+        horizon = self._horizon
+        slices = plan(start, end, step, unrolled=self._unrolled.of(device_id), horizon=horizon)
+        return merge(
+            partial
+            for one in rolled.slices_within(slices, horizon)
+            for partial in self._partials(of, f"{here} AND {lines.span(one.start, one.end)}", one.rows, start, step)
+        )
 
-    def _raw_partials(
-        self, kind: str, device_id: str, part: str, field: str, start: int, end: int, step: int
-    ) -> list[Partial]:
-        spec = all_fields(kind).get(field)
-        source = f'FROM "{kind}" WHERE {lines.where(device_id, part)} AND {_span(start, end)}'
-        if spec is None and field in self._mixed[kind]:
-            return self._mixed_partials(field, source, step)
-        column = field if spec else lines.NUMBER + lines.safe(field)
-        as_sent = spec.type if spec else float
-        wanted = f'count("{column}"), last("{column}")'
-        if as_sent in (int, float):
-            wanted += f', sum("{column}"), min("{column}"), max("{column}")'
-        (found,) = self._query(self._raw, f"SELECT {wanted} {source} GROUP BY time({step}ms) fill(none)")
-        return [_partial(row, as_sent) for one in found for row in one.rows if row[1]]
+    def _partials(self, of: Column, source: str, resolution: Resolution, start: int, step: int) -> list[Partial]:
+        """What one slice of a window says."""
+        raw = resolution is Resolution.RAW
+        database = {Resolution.RAW: self._raw, Resolution.MINUTE: self._minutes, Resolution.HOUR: self._hours}[
+            resolution
+        ]
+        if of.mixed:
+            wanted = f'"{of.raw}", "{lines.OTHER}{lines.safe(of.name)}"' if raw else rolled.mixed_selection(of)
+            (found,) = self._query(database, f"SELECT {wanted} {source}")
+            return rolled.partials_of_points(found, step) if raw else rolled.partials_of_rows(found, start, step)
+        wanted = rolled.raw_selection(of) if raw else rolled.rolled_selection(of)
+        (found,) = self._query(database, f"SELECT {wanted} {source} GROUP BY time({step}ms) fill(none)")
+        return [
+            rolled.partial_of(step_of(begin, start, step), cells, of)
+            for one in found
+            for begin, *cells in one.rows
+            if cells[0]
+        ]
+
+    def unrolled(self) -> list[int]:
+        self._open()
+        return self._unrolled.hours()
+
+    def roll_up(self, hour: int) -> None:
+        self._open()
+        if hour not in self._unrolled:
+            return
+        with self._writing:
+            devices = self._unrolled.begin(hour)
+        self._rollups.make(hour, devices, self._mixed)
+        with self._writing:
+            if self._unrolled.rolled(hour):
+                self._insist(self._raw, "ms", [f"unrolled pending=f {hour}"])
+                self._unrolled.forget(hour)
+
+    def expire(self, before: Horizon) -> None:
+        """The server drops the data, by the retention of its databases; here we only stop asking for it."""
+        self._open()
+        horizon = advanced(self._horizon, before, self._unrolled.hours())
+        if horizon != self._horizon:
+            words = ",".join(f"{name}={value}i" for name, value in horizon._asdict().items())
+            self._insist(self._hours, "ms", [f"horizon {words} {horizon.raw}"])
+            self._horizon = horizon
 
     def last_values(self, device_ids: Sequence[str] | None = None) -> dict[tuple[str, str], PartValues]:
         self._try_to_open()
@@ -206,7 +255,7 @@ class InfluxSeries:
             return self._last.seen()
 
     def events(self, device_id: str, *, start: int, end: int, limit: int) -> list[Event]:
-        here = f"{lines.where(device_id)} AND {_span(start, end)}"
+        here = f"{lines.where(device_id)} AND {lines.span(max(start, self._horizon.hour), end)}"
         (found,) = self._query(
             self._hours,
             f'SELECT * FROM "event" WHERE {here} ORDER BY time DESC LIMIT {limit}',  # noqa: S608 - `where` is harmless
@@ -217,7 +266,7 @@ class InfluxSeries:
 
     def newest_events(self) -> list[Event]:
         self._open()  # whoever takes up work after a start wants the last values next, and not those of half a store
-        known = f"fault != '{lines.NO_FAULT}'"
+        known = f"fault != '{lines.NO_FAULT}' AND time >= {self._horizon.hour}ms"
         (found,) = self._query(
             self._hours,
             f'SELECT * FROM "event" WHERE {known} GROUP BY device, fault, part, site ORDER BY time DESC LIMIT {TIED}',  # noqa: S608 - nothing from outside
@@ -227,20 +276,6 @@ class InfluxSeries:
             row = max(one.dicts(), key=lambda row: (row["time"], row["came"]))
             newest.append(lines.event_of(row, one.tags, row["time"]))
         return newest
-
-    def _mixed_partials(self, field: str, source: str, step: int) -> list[Partial]:
-        """A field outside the contract whose type alternates: only we can tell which of its columns counts."""
-        number, other = lines.NUMBER + lines.safe(field), lines.OTHER + lines.safe(field)
-        (found,) = self._query(self._raw, f'SELECT "{number}", "{other}" {source}')
-        partials = []
-        for one in found:
-            for ts, as_number, as_other in one.rows:
-                value = lines.outside_value(as_number, as_other)
-                if isinstance(value, bool | str):
-                    partials.append(Partial(ts - ts % step, 1, value, None, None, None))
-                elif value is not None:
-                    partials.append(Partial(ts - ts % step, 1, value, value, value, value))
-        return partials
 
     def _query(self, database: str, *statements: str) -> list[list[Series]]:
         try:
@@ -269,9 +304,18 @@ class InfluxSeries:
         for kind in KINDS:
             parts |= self._load_kind(kind)
         spoke = self._load_beside(parts)
+        self._load_rollups()
         with self._lock:
             self._last = LastValues(parts, spoke).joined(self._last)
         self._opened = True
+
+    def _load_rollups(self) -> None:
+        (marks,) = self._query(self._raw, 'SELECT "pending" FROM "unrolled"')
+        self._unrolled = Unrolled(ts for one in marks for ts, pending in one.rows if pending)
+        names = Horizon._fields
+        wanted = ", ".join(f'max("{name}")' for name in names)
+        (found,) = self._query(self._hours, f'SELECT {wanted} FROM "horizon"')  # noqa: S608 - our own names
+        self._horizon = Horizon(*found[0].rows[0][1:]) if found else Horizon()
 
     def _load_kind(self, kind: str) -> dict[Key, Part]:
         """The newest value of every field, by part: one statement per field, because only so its time comes with it."""
@@ -335,10 +379,6 @@ def _statuses(readings: Sequence[Reading]) -> list[_Line]:
     return [_Line(lines.status_line(one), (one,)) for one in said]
 
 
-def _span(start: int, end: int) -> str:
-    return f"time >= {start}ms AND time < {end}ms"
-
-
 def _newest(column: str, measurement: str) -> str:
     return f'SELECT last("{column}") FROM "{measurement}" GROUP BY device, part, site'  # noqa: S608 - columns are `safe`
 
@@ -350,10 +390,3 @@ def _by_part(found: Sequence[Series]) -> list[tuple[Key, int, Any]]:
 
 def _identity(event: Event) -> tuple[str, str, str, int, bool]:
     return event.device_id, event.part, event.id, event.ts, event.raised
-
-
-def _partial(row: Sequence[Any], as_sent: Callable[[Any], Any]) -> Partial:
-    """A row of time, count, last and, for numbers, sum, min and max. JSON does not tell 2 from 2.0."""
-    start, points, last, *numbers = row
-    total, low, high = (as_sent(number) for number in numbers) if numbers else (None, None, None)
-    return Partial(start, points, as_sent(last), total, low, high)

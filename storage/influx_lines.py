@@ -63,6 +63,11 @@ def where(device_id: str, part: str | None = None) -> str:
     return f"device = '{device}' AND site = '{site}'{of_part}"
 
 
+def span(start: int, end: int) -> str:
+    """The condition for a time from `start` (inclusive) to `end` (exclusive), Unix ms."""
+    return f"time >= {start}ms AND time < {end}ms"
+
+
 def device_of(tags: Mapping[str, str]) -> tuple[str, str]:
     """(device id, part) of a row's tags."""
     part = unsafe(tags["part"])

@@ -74,7 +74,7 @@ def merge(partials: Iterable[Partial]) -> list[Bucket]:
     steps: dict[int, Partial] = {}
     for one in partials:
         held = steps.get(one.start)
-        steps[one.start] = one if held is None else _added(held, one)
+        steps[one.start] = one if held is None else added(held, one)
     return [
         Bucket(one.start, one.points, one.last, _mean(one), one.minimum, one.maximum)
         for _, one in sorted(steps.items())
@@ -133,7 +133,8 @@ def _joined(slices: Iterable[Slice]) -> list[Slice]:
     return joined
 
 
-def _added(one: Partial, later: Partial) -> Partial:
+def added(one: Partial, later: Partial) -> Partial:
+    """Both as one, at the step of the first."""
     points = one.points + later.points
     if one.total is None or later.total is None:
         return Partial(one.start, points, later.last, None, None, None)

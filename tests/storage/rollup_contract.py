@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.clock import EARLIEST_MS
-from core.reading import Value
+from core.reading import Batch, Value
 from storage.series import HOUR_MS, MINUTE_MS, Bucket, Horizon, LastValue, SeriesStore
 from tests.storage.series_contract import (
     CHARGER_FIELDS,
@@ -128,6 +128,9 @@ class Story:
 
 class RollUpContract:
     """Subclass it and provide `reopen` and `store`, as for `SeriesContract`."""
+
+    keeps_late = True
+    """Whether samples from before the horizon of raw data are taken; else the store must refuse each by name."""
 
     @pytest.fixture
     def reopen(self) -> Reopen:
@@ -301,6 +304,7 @@ class RollUpContract:
 
     def test_raw_data_that_is_not_rolled_up_stays(self, store: SeriesStore, reopen: Reopen):
         device, age = new_device(), new_age()
+        roll_all(store, before=age)
         write(store, *(reading(device, hour + 5, {"floor": 2}) for hour in hours(0, 1, 2, base=age)))
         store.roll_up(age)
         store.expire(Horizon(raw=age + 4 * HOUR_MS, minute=age + 4 * HOUR_MS, hour=age + 4 * HOUR_MS))
@@ -357,6 +361,14 @@ class RollUpContract:
         roll_all(store, before=age + AGE_MS)
         store.expire(Horizon(raw=age + HOUR_MS))
         silent = new_device()
+        if not self.keeps_late:
+            late = reading(silent, age, {"floor": 1})
+            (refused,) = store.write(Batch((late,)))
+            assert refused.item is late
+            assert "older than raw data is kept" in refused.reason
+            assert hour_window(store, silent, "floor", base=age) == []
+            assert store.last_seen()[silent] == late.rx, "a sign of life all the same"
+            return
         for n in range(4):
             backlog = reading(silent, age + n * MINUTE_MS, {"floor": 1 + n, "x": float(n)})
             write(store, backlog, reading(device, age + n * MINUTE_MS, {"motor_temp_c": 10.0 + n, "y": "b"}))

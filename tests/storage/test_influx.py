@@ -17,6 +17,7 @@ from core.settings import Influx
 from storage.influx import InfluxSeries
 from storage.series import SeriesStore
 from tests import servers
+from tests.storage.rollup_contract import RollUpContract
 from tests.storage.series_contract import Reopen, SeriesContract
 
 _databases = count(1)
@@ -51,9 +52,10 @@ def opened(settings: Influx) -> InfluxSeries:
     return InfluxSeries(settings, raw_days=36_500, minute_days=36_500, hour_days=36_500)
 
 
-class TestContract(SeriesContract):
+class TestContract(SeriesContract, RollUpContract):
     """One database for the whole contract, as one server keeps all devices."""
 
+    keeps_late = False
     current: SeriesStore | None = None
 
     @pytest.fixture(scope="class")
