@@ -12,11 +12,11 @@ COMPILE := $(BIN)/python -m piptools compile --quiet --no-emit-index-url --no-em
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install run test check bench lock schema clean pages
+.PHONY: help install run test faults check bench lock schema clean pages
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo '  ARGS="..." goes to the command behind run, test, bench and lock, as in: make run ARGS="--http-port 9000"'
+	@echo '  ARGS="..." goes to the command behind run, test, faults, bench and lock, as in: make run ARGS="--http-port 9000"'
 
 install: .venv/.installed $(BIN)/tizhuang pages  ## set up .venv and the front-end files, nothing else
 
@@ -26,6 +26,10 @@ run: install  ## set up and start the demo: broker, simulators, alerts and pages
 test: .venv/.installed-dev pages  ## set up for the tests, real servers included, and run them
 	@sh deploy/test-servers.sh
 	@$(BIN)/python -m pytest $(ARGS)
+
+faults: .venv/.installed-dev pages  ## the long fault suite: servers, disks and networks that fail, again and again
+	@sh deploy/test-servers.sh
+	@TIZHUANG_FAULTS=long $(BIN)/python -m pytest tests/faults $(ARGS)
 
 check: .venv/.installed-dev  ## style, types, import layers, docs tests
 	$(BIN)/python -m ruff check .

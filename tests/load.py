@@ -56,6 +56,8 @@ class Load:
         self.resent = 0
         self.spent_s = self.cpu_s = 0.0
         self._made = Maker(plan, self.ledger)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self.run, args=(self._stop,), name="load", daemon=True)
         self._selector = selectors.DefaultSelector()
         target = (address.hostname or "", address.port or 1883)
         self._links = [_Link(self, target, number) for number in range(plan.connections)]
@@ -63,6 +65,16 @@ class Load:
     @property
     def unacked(self) -> int:
         return sum(len(link.unacked) for link in self._links)
+
+    def start(self) -> None:
+        """Runs in a thread of its own."""
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Stops sending, and returns when the last PUBACKs are there or nobody waits for them any more."""
+        self._stop.set()
+        self._thread.join(self.plan.grace_s + 10)
+        assert not self._thread.is_alive(), "the load did not end"
 
     def run(self, stop: threading.Event) -> None:
         """Sends until `stop`, or until the plan's time or number is over; then waits for the last PUBACKs."""
@@ -250,16 +262,13 @@ class _Link:
 
 @contextmanager
 def loading(url: str, plan: Plan) -> Iterator[Load]:
-    """A load in a thread of this process. Leaving the block stops it and waits for the last PUBACKs."""
-    made, stop = Load(url, plan), threading.Event()
-    thread = threading.Thread(target=made.run, args=(stop,), name="load", daemon=True)
-    thread.start()
+    """A load in a thread of this process. It ends with the block, or before that by `finish`."""
+    made = Load(url, plan)
+    made.start()
     try:
         yield made
     finally:
-        stop.set()
-        thread.join(plan.grace_s + 10)
-        assert not thread.is_alive(), "the load did not end"
+        made.finish()
 
 
 def main(words: Sequence[str] | None = None) -> None:
