@@ -2,30 +2,35 @@
 
 Tables are append-only; a point that was written again is folded together when it is read (last write wins, field by
 field), which is what InfluxDB does too. Only one process can hold the file, so the last values of every part are kept
-in memory and rebuilt on opening.
+in memory (`storage.duckdb_last`). Minute and hour rows are in `storage.duckdb_rollup`.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 
 from core.errors import DataFolderError, StoreUnavailable
-from core.kinds import KINDS, STATUS_FIELDS, all_fields
-from core.reading import Batch, Event, Reading, Value
-from storage.last_values import LastValues, Part
-from storage.series import Bucket, Horizon, LastValue, PartValues, Refused
+from core.kinds import KINDS, all_fields
+from core.reading import Batch, Event, Reading
+from storage import duckdb_last, duckdb_rollup
+from storage.duckdb_rollup import CHUNK_ROWS, SQL_TYPES
+from storage.rollup import Partial, Resolution, Slice, advanced, merge, plan
+from storage.series import HOUR_MS, Bucket, Horizon, PartValues, Refused
+from storage.unrolled import Unrolled
 
-FORMAT: Final = 1
-"""Raised when the tables change in a way that new columns alone do not cover."""
+FORMAT: Final = 2
+"""Raised when the tables change in a way that a program of before must not write to any more."""
 
-_SQL_TYPES: Final = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", str: "VARCHAR"}
+_OLDEST_FORMAT: Final = 1
+"""Without roll-ups. It lacks tables only, and these are added when it is opened."""
+
 _POINT_COLUMNS: Final = {
     "device_id": "VARCHAR",
     "part": "VARCHAR",
@@ -56,9 +61,13 @@ _EVENT_COLUMNS: Final = {
 class DuckDbSeries:
     """Keeps the promises of `storage.series.SeriesStore`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, chunk_rows: int = CHUNK_ROWS) -> None:
+        """`chunk_rows`: raw rows that are rolled up at once."""
         self._path = path
+        self._chunk_rows = chunk_rows
         self._lock = threading.Lock()
+        self._rolling = threading.Lock()
+        """Held while rows are rolled up or dropped; taken before the other one."""
         self._closed = False
         try:
             self._connection = self._connect()
@@ -66,7 +75,10 @@ class DuckDbSeries:
             raise DataFolderError(f"cannot open {path}: {_first_line(error)}") from error
         try:
             self._prepare()
-            self._last = _last_values(self._connection)
+            hours = self._connection.execute("SELECT DISTINCT hour FROM unrolled ORDER BY hour").fetchall()
+            self._unrolled = Unrolled(hour for (hour,) in hours)
+            self._horizon = Horizon(*self._connection.execute("SELECT raw, minute, hour FROM horizon").fetchall()[0])
+            self._last, self._parts = duckdb_last.load(self._connection, self._unrolled.hours())
         except BaseException:
             self._connection.close()
             raise
@@ -74,22 +86,19 @@ class DuckDbSeries:
     def write(self, batch: Batch) -> list[Refused]:
         readings = batch.readings
         with self._lock:
+            unmarked = self._unrolled.touch(readings)  # before a reader can see what is written
             try:
-                self._connection.begin()
-                try:
+                with _transaction(self._connection) as connection:
                     for kind in {reading.kind for reading in readings}:
-                        self._insert_readings(kind, [one for one in readings if one.kind == kind])
-                    self._insert("event", _EVENT_COLUMNS, [tuple(event) for event in batch.events])
-                    self._connection.commit()
-                except BaseException:
-                    with suppress(duckdb.Error):  # the first error is the one to tell
-                        self._connection.rollback()
-                    raise
+                        _insert_readings(connection, kind, [one for one in readings if one.kind == kind])
+                    _insert(connection, "event", _EVENT_COLUMNS, [tuple(event) for event in batch.events])
+                    _insert(connection, "unrolled", {"hour": "BIGINT"}, [(hour,) for hour in unmarked])
             except (duckdb.DataError, duckdb.ProgrammingError):
                 raise  # the values are at fault, and no retry will make them fit
             except duckdb.Error as error:
                 self._mend()
-                raise StoreUnavailable(f"series store {self._path.name}: {_first_line(error)}") from error
+                raise self._unavailable(error) from error
+            self._unrolled.marked(unmarked)
             self._last.take(readings)
             self._last.take_events(batch.events)
         return []
@@ -102,22 +111,14 @@ class DuckDbSeries:
     def window(
         self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int
     ) -> list[Bucket]:
-        spec = all_fields(kind).get(field)
-        if spec is None:
-            return self._unknown_field_window(kind, device_id, part, field, start, end, step)
-        statistics = "avg(v), min(v), max(v)" if spec.type in (int, float) else "NULL, NULL, NULL"
-        rows = self._query(
-            f"""
-            WITH points AS (
-                SELECT ts, arg_max("{field}", rowid) AS v FROM {kind}
-                WHERE device_id = ? AND part = ? AND ts >= ? AND ts < ? AND "{field}" IS NOT NULL GROUP BY ts
-            )
-            SELECT ts - ts % ? AS start, count(*), arg_max(v, ts), {statistics}
-            FROM points GROUP BY start ORDER BY start
-            """,  # noqa: S608 - kind and field are names of the contract, never user text
-            [device_id, part, start, end, step],
-        )
-        return [Bucket(*row) for row in rows]
+        while True:
+            seen = self._unrolled.of(device_id), self._horizon
+            with self._told(), self._connection.cursor() as cursor:
+                _snapshot(cursor)
+                if (self._unrolled.of(device_id), self._horizon) == seen:
+                    slices = plan(start, end, step, unrolled=seen[0], horizon=seen[1])
+                    asked = kind, device_id, part, field
+                    return merge(one for cut in slices for one in _partials(cursor, asked, cut, start, step))
 
     def last_values(self, device_ids: Sequence[str] | None = None) -> dict[tuple[str, str], PartValues]:
         with self._lock:
@@ -153,36 +154,67 @@ class DuckDbSeries:
         return [Event(*row) for row in rows]
 
     def unrolled(self) -> list[int]:
-        return []
+        return self._unrolled.hours()
 
     def roll_up(self, hour: int) -> None:
-        raise NotImplementedError
+        with self._rolling:
+            with self._lock:  # nobody is half-way through a write
+                if hour not in self._unrolled:
+                    return
+                devices = self._unrolled.begin(hour)
+            with self._told(), self._connection.cursor() as cursor:
+                for kind in KINDS:
+                    for chunk in duckdb_rollup.chunks(cursor, kind, hour, devices, self._chunk_rows):
+                        self._roll_chunk(cursor, kind, hour, chunk)
+            with self._told(), self._lock:
+                if self._unrolled.rolled(hour):
+                    self._connection.execute("DELETE FROM unrolled WHERE hour = ?", [hour])
+                    self._unrolled.forget(hour)
 
     def expire(self, before: Horizon) -> None:
-        raise NotImplementedError
+        with self._rolling:
+            with self._told(), self._lock:
+                horizon = advanced(self._horizon, before, self._unrolled.hours())
+                with _transaction(self._connection) as connection:
+                    connection.execute("UPDATE horizon SET raw = ?, minute = ?, hour = ?", list(horizon))
+                self._horizon = horizon  # from here on nobody asks for what goes now
+                late = [hour for hour in self._unrolled.hours() if hour < horizon.raw]
+                cursor = self._connection.cursor()
+                _snapshot(cursor)  # what is written from here on stays, whatever its time
+            with self._told(), cursor:
+                duckdb_rollup.drop(cursor, horizon, late)
+                cursor.commit()
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
+        self._closed = True  # a roll-up ends at its next chunk
+        with self._rolling, self._lock:
             self._connection.close()
 
-    def _unknown_field_window(
-        self, kind: str, device_id: str, part: str, field: str, start: int, end: int, step: int
-    ) -> list[Bucket]:
-        """Fields outside the contract live in a JSON column; numbers and text may alternate."""
-        pointer = "/" + field.replace("~", "~0").replace("/", "~1")
-        rows = self._query(
-            f"""
-            SELECT ts, arg_max(json_extract(extra, ?), rowid) AS v FROM {kind}
-            WHERE device_id = ? AND part = ? AND ts >= ? AND ts < ? AND json_extract(extra, ?) IS NOT NULL
-            GROUP BY ts ORDER BY ts
-            """,  # noqa: S608 - kind is a name of the contract
-            [pointer, device_id, part, start, end, pointer],
-        )
-        steps: dict[int, list[Value]] = {}
-        for ts, raw in rows:
-            steps.setdefault(ts - ts % step, []).append(json.loads(raw))
-        return [_bucket(start_ms, values) for start_ms, values in steps.items()]
+    def _roll_chunk(self, cursor: duckdb.DuckDBPyConnection, kind: str, hour: int, devices: list[str]) -> None:
+        """Some devices of an hour: their rows and their last values change at once."""
+        if self._closed:
+            raise StoreUnavailable(f"series store {self._path.name}: closed during a roll-up")
+        duckdb_rollup.prepare_chunk(cursor, kind, hour, devices, self._horizon)
+        parts = duckdb_rollup.parts_of(cursor)
+        with self._lock:
+            saved = [duckdb_last.row(key, self._parts[key]) for key in parts]
+        with _transaction(cursor):
+            duckdb_rollup.replace_chunk(cursor, kind, hour, devices, self._horizon)
+            cursor.execute("DELETE FROM last_part WHERE (device_id, part) IN (SELECT (device_id, part) FROM points)")
+            _insert(cursor, "last_part", duckdb_last.COLUMNS, saved)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """DuckDB's errors in our words. Not for those who hold the lock."""
+        try:
+            yield
+        except duckdb.Error as error:
+            with self._lock:
+                self._mend()
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: duckdb.Error) -> StoreUnavailable:
+        return StoreUnavailable(f"series store {self._path.name}: {_first_line(error)}")
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         # Small on purpose: the store is a guest in the service's process.
@@ -211,18 +243,33 @@ class DuckDbSeries:
         tables = {name for (name,) in run("SELECT table_name FROM information_schema.tables").fetchall()}
         if tables and "format" not in tables:
             raise DataFolderError(f"{self._path} holds tables of another program; it was left as it is")
-        run("CREATE TABLE IF NOT EXISTS format (version INTEGER)")
-        row = run("SELECT max(version) FROM format").fetchone()
-        version = row[0] if row else None
-        if version is None:
-            run("INSERT INTO format VALUES (?)", [FORMAT])
-        elif version != FORMAT:
+        found = run("SELECT max(version) FROM format").fetchone() if tables else None
+        version = found[0] if found else None
+        if version is not None and not _OLDEST_FORMAT <= version <= FORMAT:
             age = "an older" if version < FORMAT else "a newer"
             raise DataFolderError(f"{self._path} was written by {age} version (format {version}, here {FORMAT})")
-        self._table("event", _EVENT_COLUMNS)
+        with _transaction(self._connection):
+            self._table("event", _EVENT_COLUMNS)
+            for kind in KINDS:
+                columns = {name: SQL_TYPES[spec.type] for name, spec in all_fields(kind).items()}
+                self._table(kind, _POINT_COLUMNS | columns)
+            for name, columns in duckdb_rollup.tables().items():
+                self._table(name, columns)
+            if version != FORMAT:
+                self._begin_roll_ups()
+
+    def _begin_roll_ups(self) -> None:
+        """In a new file, or in one of before there were any: then no hour of it is rolled up."""
+        run = self._connection.execute
+        self._table("unrolled", {"hour": "BIGINT"})
         for kind in KINDS:
-            columns = {name: _SQL_TYPES[spec.type] for name, spec in all_fields(kind).items()}
-            self._table(kind, _POINT_COLUMNS | columns)
+            run(f"INSERT INTO unrolled SELECT DISTINCT ts - ts % {HOUR_MS} FROM {kind}")  # noqa: S608 - our own names
+        self._table("last_part", duckdb_last.COLUMNS)
+        self._table("horizon", dict.fromkeys(Horizon._fields, "BIGINT"))
+        run("INSERT INTO horizon VALUES (0, 0, 0)")
+        self._table("format", {"version": "INTEGER"})
+        run("DELETE FROM format")
+        run("INSERT INTO format VALUES (?)", [FORMAT])
 
     def _table(self, name: str, columns: dict[str, str]) -> None:
         body = ", ".join(f'"{column}" {sql_type}' for column, sql_type in columns.items())
@@ -230,75 +277,52 @@ class DuckDbSeries:
         for column, sql_type in columns.items():
             self._connection.execute(f'ALTER TABLE {name} ADD COLUMN IF NOT EXISTS "{column}" {sql_type}')
 
-    def _insert_readings(self, kind: str, readings: Sequence[Reading]) -> None:
-        known = all_fields(kind)
-        used = {name for reading in readings for name in reading.fields if name in known}
-        fields = [name for name in known if name in used]  # columns nobody sent are not worth a parameter
-        columns = _POINT_COLUMNS | {name: _SQL_TYPES[known[name].type] for name in fields}
-        self._insert(kind, columns, [_row(reading, fields, known.keys()) for reading in readings])
-
-    def _insert(self, table: str, columns: dict[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
-        """One statement for all rows: a list per column, 40 times faster than a statement per row."""
-        if not rows:
-            return
-        values = ", ".join(f"unnest(?::{sql_type}[])" for sql_type in columns.values())
-        self._connection.execute(
-            f"INSERT INTO {table} ({_names(columns)}) SELECT {values}",
-            [list(column) for column in zip(*rows, strict=True)],
-        )
-
     def _query(self, sql: str, parameters: list[Any]) -> list[Any]:
         """A read on a cursor of its own, so that charts do not wait for writes."""
-        try:
-            with self._connection.cursor() as cursor:
-                return cursor.execute(sql, parameters).fetchall()
-        except duckdb.Error as error:
-            raise StoreUnavailable(f"series store {self._path.name}: {_first_line(error)}") from error
+        with self._told(), self._connection.cursor() as cursor:
+            return cursor.execute(sql, parameters).fetchall()
 
 
-def _last_values(connection: duckdb.DuckDBPyConnection) -> LastValues:
-    spoke = "SELECT device_id, max(rx) FROM event WHERE NOT retained GROUP BY device_id"
-    parts: dict[tuple[str, str], Part] = {}
-    for kind in KINDS:
-        parts |= _load(connection, kind)
-    return LastValues(parts, dict(connection.execute(spoke).fetchall()))
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _load(connection: duckdb.DuckDBPyConnection, kind: str) -> dict[tuple[str, str], Part]:
-    """One pass over the kind's table, and one over the rows that have fields outside the contract."""
-    parts = {}
-    fields = list(all_fields(kind))
-    newest = ", ".join(
-        f'max_by(struct_pack(v := "{name}", ts := ts, rx := rx), {order}) FILTER ("{name}" IS NOT NULL)'
-        for name in fields
-        for order in ("(rx, rowid)" if name in STATUS_FIELDS else "(ts, rowid)",)
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    connection.begin()
+    try:
+        yield connection
+        connection.commit()
+    except BaseException:
+        with suppress(duckdb.Error):  # the first error is the one to tell
+            connection.rollback()
+        raise
+
+
+def _snapshot(cursor: duckdb.DuckDBPyConnection) -> None:
+    """From here on the cursor sees what is there now."""
+    cursor.begin()
+    cursor.execute("SELECT version FROM format").fetchall()  # a transaction begins with its first question
+
+
+def _insert_readings(connection: duckdb.DuckDBPyConnection, kind: str, readings: Sequence[Reading]) -> None:
+    known = all_fields(kind)
+    used = {name for reading in readings for name in reading.fields if name in known}
+    fields = [name for name in known if name in used]  # columns nobody sent are not worth a parameter
+    columns = _POINT_COLUMNS | {name: SQL_TYPES[known[name].type] for name in fields}
+    _insert(connection, kind, columns, [_row(reading, fields, known.keys()) for reading in readings])
+
+
+def _insert(
+    connection: duckdb.DuckDBPyConnection, table: str, columns: dict[str, str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """One statement for all rows: a list per column, 40 times faster than a statement per row."""
+    if not rows:
+        return
+    values = ", ".join(f"unnest(?::{sql_type}[])" for sql_type in columns.values())
+    connection.execute(
+        f"INSERT INTO {table} ({_names(columns)}) SELECT {values}",
+        [list(column) for column in zip(*rows, strict=True)],
     )
-    rows = connection.execute(
-        f"""
-        SELECT device_id, part, max(ts), max(rx) FILTER (NOT retained AND online IS DISTINCT FROM false), {newest}
-        FROM {kind} GROUP BY device_id, part
-        """  # noqa: S608 - names of the contract
-    ).fetchall()
-    for device_id, part, ts, rx, *newest_of in rows:
-        held = Part(kind, ts, rx)
-        for name, found in zip(fields, newest_of, strict=True):
-            if found is not None:
-                held.values[name] = LastValue(found["v"], found["ts"])
-                if name in STATUS_FIELDS:
-                    held.status_rx[name] = found["rx"]
-        parts[device_id, part] = held
-    extras = connection.execute(
-        f"""
-        SELECT device_id, part, name, arg_max(json_extract(extra, pointer), (ts, rowid)), max(ts) FROM (
-            SELECT *, '/' || replace(replace(name, '~', '~0'), '/', '~1') AS pointer
-            FROM (SELECT device_id, part, ts, rowid, extra, unnest(json_keys(extra)) AS name
-                  FROM {kind} WHERE extra IS NOT NULL)
-        ) GROUP BY device_id, part, name
-        """  # noqa: S608 - names of the contract
-    ).fetchall()
-    for device_id, part, name, raw, ts in extras:
-        parts[device_id, part].values[name] = LastValue(json.loads(raw), ts)
-    return parts
 
 
 def _row(reading: Reading, fields: Sequence[str], known: Iterable[str]) -> tuple[Any, ...]:
@@ -316,11 +340,62 @@ def _row(reading: Reading, fields: Sequence[str], known: Iterable[str]) -> tuple
     )
 
 
-def _bucket(start: int, values: Sequence[Value]) -> Bucket:
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) != len(values):
-        return Bucket(start, len(values), values[-1], None, None, None)
-    return Bucket(start, len(values), values[-1], sum(numbers) / len(numbers), min(numbers), max(numbers))
+# --- windows ---------------------------------------------------------------------------------------------------------
+
+
+def _partials(
+    cursor: duckdb.DuckDBPyConnection, asked: tuple[str, str, str, str], cut: Slice, start: int, step: int
+) -> Iterable[Partial]:
+    """What one slice of a window says. `asked`: kind, device id, part, field."""
+    kind, *_, field = asked
+    if cut.rows is not Resolution.RAW:
+        return duckdb_rollup.partials(cursor, asked, cut, start, step)
+    if field in all_fields(kind):
+        return _raw_partials(cursor, asked, cut, step)
+    return _raw_partials_of_unknown(cursor, asked, cut, step)
+
+
+def _raw_partials(
+    cursor: duckdb.DuckDBPyConnection, asked: tuple[str, str, str, str], cut: Slice, step: int
+) -> Iterator[Partial]:
+    kind, device_id, part, field = asked
+    is_number = all_fields(kind)[field].type in (int, float)
+    rows = cursor.execute(
+        f"""
+        WITH points AS (
+            SELECT ts, arg_max("{field}", rowid) AS v FROM {kind}
+            WHERE device_id = ? AND part = ? AND ts >= ? AND ts < ? AND "{field}" IS NOT NULL GROUP BY ts
+        )
+        SELECT ts - ts % ? AS start, count(*), arg_max(v, ts),
+               {"sum(v::DOUBLE), min(v), max(v)" if is_number else "NULL, NULL, NULL"}
+        FROM points GROUP BY start ORDER BY start
+        """,  # noqa: S608 - kind and field are names of the contract, never user text
+        [device_id, part, cut.start, cut.end, step],
+    ).fetchall()
+    return (Partial(*row) for row in rows)
+
+
+def _raw_partials_of_unknown(
+    cursor: duckdb.DuckDBPyConnection, asked: tuple[str, str, str, str], cut: Slice, step: int
+) -> Iterator[Partial]:
+    """Fields outside the contract live in a JSON column; numbers and text may alternate."""
+    kind, device_id, part, field = asked
+    pointer = "/" + field.replace("~", "~0").replace("/", "~1")
+    rows = cursor.execute(
+        f"""
+        SELECT ts, arg_max(json_extract(extra, ?), rowid) AS v FROM {kind}
+        WHERE device_id = ? AND part = ? AND ts >= ? AND ts < ? AND json_extract(extra, ?) IS NOT NULL
+        GROUP BY ts ORDER BY ts
+        """,  # noqa: S608 - kind is a name of the contract
+        [pointer, device_id, part, cut.start, cut.end, pointer],
+    ).fetchall()
+    for ts, raw in rows:
+        value = json.loads(raw)
+        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        yield Partial(ts - ts % step, 1, value, number, number, number)
+
+
+# --- small things ----------------------------------------------------------------------------------------------------
 
 
 def _names(columns: Iterable[str]) -> str:
