@@ -6,7 +6,8 @@ Ingest, simulators, notifications and live pages each connect their own and own 
 from __future__ import annotations
 
 import ssl
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
@@ -14,6 +15,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from core.errors import SettingsError
 from core.settings import Mqtt
+
+Wrap = Callable[[Any], Any]
+"""What stands between paho and its socket; see `ingest.stream`."""
 
 KEEPALIVE_S = 60
 QUICK_RETRY_S, SLOW_RETRY_S = 1, 30
@@ -24,6 +28,16 @@ class Broker(NamedTuple):
 
     host: str
     port: int
+
+
+class _Client(paho.Client):
+    """Lets somebody stand between paho and its socket."""
+
+    wrap: Wrap | None = None
+
+    def _create_socket(self) -> Any:
+        made = super()._create_socket()
+        return self.wrap(made) if self.wrap else made
 
 
 def broker(settings: Mqtt) -> Broker:
@@ -39,10 +53,11 @@ def client(
     clean_session: bool = True,
     manual_ack: bool = False,
     reconnect: bool = True,
+    wrap: Wrap | None = None,
 ) -> paho.Client:
     """An unconnected MQTT 3.1.1 client (the version that Mosquitto, NATS, EMQX and rumqttd all speak)."""
     parts = urlsplit(settings.url)
-    made = paho.Client(
+    made = _Client(
         CallbackAPIVersion.VERSION2,
         client_id=client_id,
         clean_session=clean_session,
@@ -50,6 +65,7 @@ def client(
         manual_ack=manual_ack,
         reconnect_on_failure=reconnect,
     )
+    made.wrap = wrap
     made.reconnect_delay_set(QUICK_RETRY_S, SLOW_RETRY_S)
     if parts.username:
         made.username_pw_set(unquote(parts.username), unquote(parts.password or ""))

@@ -1,7 +1,8 @@
 """The MQTT side of the ingest worker: a persistent QoS 1 session whose messages are acknowledged by hand.
 
-paho reads on its own thread and puts messages into a bounded queue; the worker takes them from there. When the worker
-is slow the queue fills, reading stops, and the broker keeps what it has: back-pressure instead of memory.
+paho's thread reads and puts messages into a bounded inbox (`ingest.stream` cuts them out of the byte stream); the
+worker takes them from there. When the worker is slow the inbox fills, reading stops, and the broker keeps what it has:
+back-pressure instead of memory.
 
 An acknowledgement is a number that is only meaningful on the connection that delivered it. After a reconnect the same
 number may stand for another message, so each message carries the *epoch* of its connection, and an acknowledgement of
@@ -10,11 +11,12 @@ an older epoch is dropped: the broker delivers that message again, and it is rec
 
 from __future__ import annotations
 
-import queue
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import paho.mqtt.client as paho
@@ -22,6 +24,7 @@ import structlog
 
 from core import mqtt, topics
 from core.settings import Mqtt
+from ingest.stream import Publish, Stream
 
 CLOSE_S: Final = 1.5
 """Closing waits no longer than this for a connection attempt that is under way; its thread ends with the process."""
@@ -64,50 +67,51 @@ class Subscription:
         self._broker = mqtt.broker(settings)
         self._now = now
         self._on_connection = on_connection
-        self._waiting: queue.Queue[Delivery] = queue.Queue(max_waiting)
+        self._inbox = Inbox(max_waiting)
         self._epoch = 0
         self._epoch_lock = threading.Lock()
         self._lost = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._stay_connected, name="mqtt-session", daemon=True)
-        self.received = 0
         self.connected = False
-        self._client = mqtt.client(settings, settings.client_id, clean_session=False, manual_ack=True, reconnect=False)
+        self._client = mqtt.client(
+            settings, settings.client_id, clean_session=False, reconnect=False, wrap=self._wrapped
+        )
+        self._stream: Stream | None = None
         self._client.on_connect = self._connected
         self._client.on_subscribe = self._subscribed
         self._client.on_disconnect = self._disconnected
-        self._client.on_message = self._message
+
+    @property
+    def received(self) -> int:
+        """Messages since the start."""
+        return self._inbox.received
 
     def start(self) -> None:
         self._thread.start()
 
     def take(self, at_most: int, *, wait_s: float, linger_s: float) -> list[Delivery]:
         """The next messages: empty after `wait_s` of silence, else what comes within `linger_s` without a gap."""
-        try:
-            taken = [self._waiting.get(timeout=wait_s)]
-        except queue.Empty:
-            return []
-        deadline = time.monotonic() + linger_s
-        while len(taken) < at_most:
-            patience = min(IDLE_GAP_S, deadline - time.monotonic())
-            try:
-                taken.append(self._waiting.get(timeout=patience) if patience > 0 else self._waiting.get_nowait())
-            except queue.Empty:
-                break
-        return taken
+        return self._inbox.take(at_most, wait_s=wait_s, linger_s=linger_s)
 
     def ack(self, deliveries: Sequence[Delivery]) -> int:
         """Acknowledges what this connection delivered; returns how many that were. Call when they are durable."""
         with self._epoch_lock:
-            ours = [one for one in deliveries if one.qos and one.epoch == self._epoch]
-            for one in ours:
-                self._client.ack(one.mid, one.qos)
-        return len(ours)
+            mids = [one.mid for one in deliveries if one.qos and one.epoch == self._epoch]
+            if not mids or self._stream is None:
+                return 0
+            try:
+                self._stream.acknowledge(mids)
+            except (OSError, ValueError):  # the connection is gone: the broker will deliver them again
+                self._lost.set()
+                return 0
+        return len(mids)
 
     def close(self) -> None:
         """Ends the connection; the session stays with the broker and collects messages until the next start."""
         self._closing.set()
         self._lost.set()
+        self._inbox.close()
         if self._thread.is_alive():
             self._thread.join(CLOSE_S)
 
@@ -162,25 +166,67 @@ class Subscription:
             _log.warning("connection to broker lost", reason=str(reason))
         self._lost.set()
 
-    def _message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic = "(topic is not UTF-8)"
-        delivery = Delivery(
-            topic,
-            bytes(message.payload),
-            self._now(),
-            bool(message.retain),
-            bool(message.dup),
-            message.mid,
-            message.qos,
-            self._epoch,
+    def _wrapped(self, sock: Any) -> Stream:
+        self._stream = Stream(sock, self._deliver)
+        return self._stream
+
+    def _deliver(self, published: Sequence[Publish]) -> None:
+        """On paho's thread. Waits while the inbox is full."""
+        rx, epoch = self._now(), self._epoch
+        self._inbox.put(
+            [
+                Delivery(_topic(one.topic), one.payload, rx, one.retained, one.repeated, one.mid, one.qos, epoch)
+                for one in published
+            ]
         )
-        self.received += 1
-        while not self._closing.is_set():
-            try:
-                self._waiting.put(delivery, timeout=0.5)
-            except queue.Full:
-                continue
-            return
+
+
+class Inbox:
+    """Messages that were read and not yet taken, in order; bounded."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._messages: deque[Delivery] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self.received = 0
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        """Waits for room; more than fits at once goes in bites. After `close` nothing is taken in."""
+        with self._changed:
+            for start in range(0, len(deliveries), self._limit):
+                some = deliveries[start : start + self._limit]
+                while len(self._messages) + len(some) > self._limit and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return
+                self._messages.extend(some)
+                self.received += len(some)
+                self._changed.notify_all()
+
+    def take(self, at_most: int, *, wait_s: float, linger_s: float) -> list[Delivery]:
+        """Empty after `wait_s` of silence, else what comes within `linger_s` without a gap."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._messages, timeout=wait_s):
+                return []
+            deadline = time.monotonic() + linger_s
+            while (had := len(self._messages)) < at_most and (left_s := deadline - time.monotonic()) > 0:
+                self._changed.wait(min(IDLE_GAP_S, left_s))
+                if len(self._messages) == had:
+                    break
+            taken = [self._messages.popleft() for _ in range(min(at_most, len(self._messages)))]
+            self._changed.notify_all()
+            return taken
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+@lru_cache(100_000)
+def _topic(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "(topic is not UTF-8)"

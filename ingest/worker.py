@@ -33,9 +33,10 @@ _log = structlog.get_logger()
 class Source(Protocol):
     """Where messages come from: `ingest.subscription.Subscription`."""
 
-    received: int
     connected: bool
 
+    @property
+    def received(self) -> int: ...
     def take(self, at_most: int, *, wait_s: float, linger_s: float) -> list[Delivery]: ...
 
 
