@@ -64,6 +64,7 @@ from storage.receipts import Receipts
 from storage.records import Records, address, migrate, open_records
 from storage.register_file import checked
 from storage.registry import Registry
+from storage.rollup_job import RollUpJob
 from storage.tickets import Tickets
 
 ROOT = Path(__file__).parent
@@ -171,6 +172,7 @@ def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Cr
         crew.add("alert clock", desk.run)
         crew.add("notifications", postman.run)
         crew.add("housekeeping", housekeeping(receipts))
+        crew.add("roll-ups", RollUpJob(series, settings.series, now_ms).run)
         yield (
             Services(
                 settings=settings,
