@@ -7,7 +7,8 @@ import random
 import struct
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from string import ascii_letters
 from typing import Final, NamedTuple
 
 from core.payload import encode
@@ -18,6 +19,7 @@ PUBLISH_QOS1: Final = 0x32
 MIDS: Final = [struct.pack(">H", number) for number in range(65_536)]
 
 BRIEF: Final = {"moving": True, "door": "closed", "door_zone": False, "occupied": True, "floor": 3, "speed_mps": 0.5}
+IMPOSSIBLE: Final = {"floor": 999}
 TRAPPED: Final = {"moving": False, "door": "closed", "door_zone": False, "occupied": True, "floor": 3}
 
 
@@ -41,6 +43,10 @@ class Plan(NamedTuple):
     """Messages between two of them."""
     trapped: int = 0
     """The first devices always say that somebody stands between two floors: one more ticket each, after 20 s."""
+    noise: int = 0
+    """Random letters in a field outside the contract, so that a spool cannot compress a message to nothing."""
+    bad_every: int = 0
+    """Every so manieth snapshot has an impossible value and belongs into quarantine."""
     seed: int = 1
     grace_s: float = 30.0
     """How long to wait for the last PUBACKs."""
@@ -54,10 +60,11 @@ class Maker:
         self._plan = plan
         self._newest = array("q", bytes(8 * plan.devices))
         self._seq = array("I", [1_000_000]) * plan.devices  # seven digits, whatever comes
-        bodies = [_tail(BRIEF)] if plan.brief else list(_snapshots(plan.seed))
+        bodies = [_tail(BRIEF)] if plan.brief else list(_snapshots(plan.seed, plan.noise))
         width = max(map(len, [*bodies, _tail(TRAPPED)]))
         self._bodies = [_padded(body, width) for body in bodies]
         self._trapped = _padded(_tail(TRAPPED), width)
+        self._impossible = _padded(_tail(IMPOSSIBLE), width)
         topics = [ledger.topic(number, "telemetry").encode() for number in range(plan.devices)]
         stamp = len(b'{"ts":') + 13 + len(b',"seq":') + 7
         self._head = _fixed_header(2 + len(topics[0]) + 2 + stamp + width) + struct.pack(">H", len(topics[0]))
@@ -77,7 +84,12 @@ class Maker:
         """(message number, packet)."""
         self._newest[device] = ts = max(self._newest[device] + 1, now)
         self._seq[device] = seq = self._seq[device] + 1
-        body = self._trapped if device < self._plan.trapped else self._bodies[(device * 7 + seq) % len(self._bodies)]
+        if device < self._plan.trapped:
+            body = self._trapped
+        elif self._plan.bad_every and len(self._ledger) % self._plan.bad_every == 0:
+            body = self._impossible
+        else:
+            body = self._bodies[(device * 7 + seq) % len(self._bodies)]
         packet = b'%b%b%b{"ts":%d,"seq":%d%b' % (self._head, self._topics[device], MIDS[mid], ts, seq, body)
         return self._ledger.sent(device, ts, seq, fault=False), packet
 
@@ -101,7 +113,7 @@ def _fixed_header(length: int) -> bytes:
     return bytes(made)
 
 
-def _tail(fields: dict[str, object]) -> bytes:
+def _tail(fields: Mapping[str, object]) -> bytes:
     """The fields as they follow `ts` and `seq` in a payload."""
     return b"," + json.dumps(fields, separators=(",", ":")).encode()[1:]
 
@@ -111,13 +123,14 @@ def _padded(tail: bytes, width: int) -> bytes:
     return tail[:-1].ljust(width - 1) + b"}"
 
 
-def _snapshots(seed: int) -> Iterator[bytes]:
+def _snapshots(seed: int, noise: int) -> Iterator[bytes]:
     """What one busy simulated lift says during some minutes; nothing in it is a fault."""
     rng = random.Random(seed)
     state = lift.start(lift.Lift(), now_ms() / 1000, rng)
     for _ in range(64):
         state = lift.step(state, 7.0, rng)
-        yield b"," + encode(lift.snapshot(state, 1, 1)).removeprefix(b'{"ts":1,"seq":1,')
+        extra = _tail({"log": "".join(rng.choices(ascii_letters, k=noise))})[:-1] if noise else b""
+        yield extra + b"," + encode(lift.snapshot(state, 1, 1)).removeprefix(b'{"ts":1,"seq":1,')
 
 
 def now_ms() -> int:

@@ -25,7 +25,8 @@ class Verdict(NamedTuple):
     """What was found, for tests that look closer."""
 
     acked: int
-    kept: int
+    stored: int
+    quarantined: int
     lost_by_broker: list[int]
     """Numbers of messages that the broker acknowledged and that are nowhere; all of them were forgiven."""
     stats: dict[str, int]
@@ -67,7 +68,7 @@ def close_the_balance(
     assert not strange, f"{len(strange)} points that nobody sent: {sorted(strange)[:5]}"
     faults.check(_tickets(scene, ours), clockless=clockless)
     acked_and_missing = [number for number in missing if load.ledger.is_acked[number]]
-    return Verdict(load.ledger.acked, len(there), acked_and_missing, stats)
+    return Verdict(load.ledger.acked, len(kept), len(parked), acked_and_missing, stats)
 
 
 def _key(point: Point, clockless: bool) -> tuple[str, int, bool]:

@@ -55,10 +55,20 @@ def scene(tmp_path: Path, broker: Pausable, influxd: Pausable) -> Scene:
     return Scene(tmp_path, broker.server.url, influx_url=influxd.server.url)
 
 
-@pytest.fixture(params=["duckdb", "influx"])
+@pytest.fixture(params=["duckdb", "influx"] if LONG else ["influx"])
 def any_scene(request: pytest.FixtureRequest, tmp_path: Path, broker: Pausable) -> Scene:
-    """An installation with each of the two stores."""
+    """An installation with each of the two stores, in the long version."""
+    return _with_store(request, tmp_path, broker)
+
+
+@pytest.fixture(params=["duckdb", "influx"])
+def each_scene(request: pytest.FixtureRequest, tmp_path: Path, broker: Pausable) -> Scene:
+    """An installation with each of the two stores, always."""
+    return _with_store(request, tmp_path, broker)
+
+
+def _with_store(request: pytest.FixtureRequest, folder: Path, broker: Pausable) -> Scene:
     if request.param == "duckdb":
-        return Scene(tmp_path, broker.server.url)
+        return Scene(folder, broker.server.url)
     influxd: Pausable = request.getfixturevalue("influxd")
-    return Scene(tmp_path, broker.server.url, influx_url=influxd.server.url)
+    return Scene(folder, broker.server.url, influx_url=influxd.server.url)

@@ -98,8 +98,8 @@ class Scene:
 
     @contextmanager
     def load(self, broker_url: str = "", **plan: Any) -> Iterator[Load]:
-        """The devices, straight at the broker: 400 messages a second, and an alarm button now and then."""
-        usual: dict[str, Any] = {"devices": 200, "rate": 400.0, "faults": 30, "fault_every": 100, "site": "fenghe"}
+        """The devices: 400 messages a second, now and then an alarm button, now and then nonsense."""
+        usual: dict[str, Any] = {"devices": 200, "rate": 400.0, "faults": 30, "fault_every": 100, "bad_every": 97}
         with loading(broker_url or self.broker_url, Plan(**usual | plan)) as running:
             yield running
 

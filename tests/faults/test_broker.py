@@ -16,7 +16,7 @@ from tests.faults.conftest import LONG
 from tests.faults.scene import Pausable, Scene
 from tests.packets import now_ms
 
-ROUNDS = 10 if LONG else 2
+ROUNDS = 10 if LONG else 1
 AUTOSAVE_S = 3.0
 """The fixture says 1; Mosquitto looks at whole seconds, and writing takes a moment."""
 

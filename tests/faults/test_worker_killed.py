@@ -9,13 +9,15 @@ from tests.faults.conftest import LONG
 from tests.faults.scene import Pausable, Scene
 
 KILLS = 50 if LONG else 4
+TRAPPED = 3 if LONG else 0
+"""Rules that are pending for 20 s, over several kills."""
 
 
-def test_killed_again_and_again_under_load(any_scene: Scene, broker: Pausable) -> None:
-    scene = any_scene
+def test_killed_again_and_again_under_load(each_scene: Scene, broker: Pausable) -> None:
+    scene = each_scene
     with scene.serving():
         pass  # from now on the broker keeps a session for us
-    with scene.load(trapped=2, faults=60, fault_every=50) as load:
+    with scene.load(trapped=TRAPPED, faults=60, fault_every=50) as load:
         for number in range(KILLS):
             if number % 4 == 3:  # while it is starting, or has just begun to take what waits
                 scene.start_and_kill(scene.rng.uniform(0.3, 2.0))
