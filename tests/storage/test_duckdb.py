@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,12 +15,24 @@ import duckdb
 import pytest
 
 from core.errors import DataFolderError, StoreUnavailable
-from core.reading import Batch
+from core.reading import Batch, Reading, Value
+from storage import duckdb_rollup
 from storage.duckdb import FORMAT, DuckDbSeries
-from storage.series import SeriesStore
+from storage.series import HOUR_MS, Bucket, Horizon, SeriesStore
 from tests.servers import ROOT
-from tests.storage.rollup_contract import RollUpContract
-from tests.storage.series_contract import MINUTE, Reopen, SeriesContract, T, new_device, only_value, reading, window
+from tests.storage.rollup_contract import NOON, RollUpContract
+from tests.storage.series_contract import (
+    HOSTILE,
+    MINUTE,
+    Reopen,
+    SeriesContract,
+    T,
+    assert_buckets,
+    new_device,
+    only_value,
+    reading,
+    window,
+)
 from tests.storage.series_contract import event as contract_event
 from tests.storage.series_contract import write as contract_write
 
@@ -216,6 +229,210 @@ def test_a_closed_store_says_so_and_a_retry_may_help(path: Path):
     assert caught.value.retry
     with pytest.raises(StoreUnavailable):
         window(store, "s.d", "floor")
+
+
+# --- roll-ups --------------------------------------------------------------------------------------------------------
+
+ROLLER = """
+import sys
+from pathlib import Path
+from storage.duckdb import DuckDbSeries
+store = DuckDbSeries(Path(sys.argv[1]), chunk_rows=60)
+for hour in store.unrolled():
+    print(hour, flush=True)
+    store.roll_up(hour)
+print("done", flush=True)
+"""
+
+
+def hours_of(store: SeriesStore, devices: list[str], step: int) -> list[list[Bucket]]:
+    return [
+        store.window("charger", device, "1", field, start=NOON, end=NOON + 3 * HOUR_MS, step=step)
+        for device in devices
+        for field in ("temp_c", "state", "x")
+    ]
+
+
+def test_a_roll_up_that_was_killed_half_way_gives_the_same_when_it_is_done_again(path: Path):
+    """Killed ever later, until it comes to its end; some rows of an hour are there then, and some are not."""
+    devices = [new_device() for _ in range(40)]
+    some = devices[::8]
+    store = DuckDbSeries(path)
+    for minute in range(0, 180, 3):
+        contract_write(store, *(sample(device, NOON + minute * MINUTE) for device in devices))
+    expected = {step: hours_of(store, some, step) for step in (MINUTE, HOUR_MS)}
+    store.close()
+    left: list[int] = []
+    for patience_s in (0.01 * 1.5**n for n in range(30)):
+        with subprocess.Popen([sys.executable, "-c", ROLLER, str(path)], cwd=ROOT, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=patience_s)
+            child.kill()
+        store = DuckDbSeries(path)
+        for step, buckets in expected.items():
+            for one, other in zip(hours_of(store, some, step), buckets, strict=True):
+                assert_buckets(one, other)
+        left.append(len(store.unrolled()))
+        if left[-1] == 1 and 1 not in left[:-1]:  # late data in an hour that was done; it changes nothing but the mark
+            contract_write(store, sample(devices[0], NOON))
+        store.close()
+        if left[-1] == 0:
+            break
+    assert left[0] == 3, "killed in the first hour"
+    assert left[-1] == 0
+    with duckdb.connect(str(path)) as connection:
+        for table, key in (("charger_1m", "ts"), ("charger_1h", "ts"), ("extra_1m", "ts, name"), ("last_part", "kind")):
+            rows = f"SELECT count(*) AS n FROM {table} GROUP BY device_id, part, {key}"
+            assert connection.execute(f"SELECT max(n), count(*) > 39 FROM ({rows})").fetchall() == [(1, True)], table
+
+
+def sample(device: str, ts: int) -> Reading:
+    number = ts // MINUTE % 180 + len(device)
+    fields = {"temp_c": number / 3, "state": ("idle", "charging")[number % 2], "x": number if number % 5 else "on"}
+    return reading(device, ts, fields, kind="charger", part="1")
+
+
+def test_what_is_written_during_a_roll_up_is_not_lost(path: Path):
+    """Writers go on in the very hour while it is rolled up again and again; nobody sees a wrong number meanwhile."""
+    store = DuckDbSeries(path, chunk_rows=20)
+    devices = [new_device() for _ in range(3)]
+    done = threading.Event()
+
+    def write_all() -> None:
+        try:
+            for n in range(120):
+                sent = [reading(device, NOON + n * 20_000, {"floor": 1, "x": 1.0}) for device in devices]
+                contract_write(store, *sent, reading(devices[0], NOON - HOUR_MS + n, {"floor": 1}))
+        finally:
+            done.set()
+
+    def count_points() -> None:
+        known = 0
+        while not done.is_set():
+            found = store.window(
+                "elevator", devices[0], "", "floor", start=NOON - HOUR_MS, end=NOON + HOUR_MS, step=HOUR_MS
+            )
+            points = [one.points for one in found]
+            assert len(set(points)) <= 1, "half a batch"
+            assert sum(points) >= known, "points went away"
+            known = sum(points)
+
+    def roll() -> None:
+        while not done.is_set():
+            for hour in store.unrolled():
+                store.roll_up(hour)
+
+    with ThreadPoolExecutor(3) as pool:
+        for one in [pool.submit(work) for work in (write_all, roll, count_points)]:
+            one.result()
+    for hour in store.unrolled():
+        store.roll_up(hour)
+    assert store.unrolled() == []
+    for device in devices:
+        (bucket,) = store.window("elevator", device, "", "floor", start=NOON, end=NOON + HOUR_MS, step=HOUR_MS)
+        assert bucket.points == 120
+        (bucket,) = store.window("elevator", device, "", "x", start=NOON, end=NOON + HOUR_MS, step=HOUR_MS)
+        assert (bucket.points, bucket.mean) == (120, 1.0)
+    store.close()
+
+
+def test_a_store_that_is_closed_during_a_roll_up_ends_it(path: Path):
+    store = DuckDbSeries(path, chunk_rows=1)
+    contract_write(store, *(reading(new_device(), NOON + n, {"floor": 1}) for n in range(300)))
+    with ThreadPoolExecutor(1) as pool:
+        rolling = pool.submit(store.roll_up, NOON)
+        while not store._rolling.locked() and not rolling.done():
+            pass
+        store.close()
+        with pytest.raises(StoreUnavailable):
+            rolling.result()
+    store = DuckDbSeries(path)
+    assert store.unrolled() == [NOON]
+    store.close()
+
+
+def test_late_data_that_comes_while_its_hour_is_dropped(path: Path):
+    """Either it is rolled up with the others or it is late crumbs; the rows of the complete hour stay."""
+    store = DuckDbSeries(path)
+    device = new_device()
+    for n in range(50):
+        contract_write(store, reading(device, NOON + n * MINUTE, {"floor": 1}))
+    store.roll_up(NOON)
+
+    def write_late() -> None:
+        for n in range(1, 30):
+            contract_write(store, reading(device, NOON + n, {"floor": 1}))
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write_late)
+        while not writing.done():
+            store.expire(Horizon(raw=NOON + HOUR_MS))
+            store.roll_up(NOON)
+        writing.result()
+    store.roll_up(NOON)
+    (bucket,) = store.window("elevator", device, "", "floor", start=NOON, end=NOON + HOUR_MS, step=HOUR_MS)
+    assert 50 <= bucket.points <= 79
+    store.close()
+
+
+def test_a_write_that_failed_leaves_a_mark_that_does_no_harm(store: DuckDbSeries):
+    device = new_device()
+    with pytest.raises(duckdb.DataError):
+        contract_write(store, reading(device, NOON, {"floor": "three"}))
+    contract_write(store, reading(device, NOON, {"floor": 3}))
+    store.roll_up(NOON)
+    assert store.unrolled() == []
+    (bucket,) = store.window("elevator", device, "", "floor", start=NOON, end=NOON + HOUR_MS, step=HOUR_MS)
+    assert bucket.last == 3
+
+
+def test_opening_reads_what_was_saved_and_the_hours_that_are_not_rolled_up(path: Path):
+    """And nothing else: raw data of rolled hours is not looked at."""
+    device, other = new_device(), new_device()
+    store = DuckDbSeries(path)
+    contract_write(store, reading(device, NOON, {"floor": 3, "x": "a"}), reading(device, NOON, {"online": True}))
+    contract_write(store, reading(other, NOON, {"temp_c": 3.0}, kind="charger", part="2"))
+    store.roll_up(NOON)
+    contract_write(store, reading(device, NOON + HOUR_MS, {"floor": 4}), reading(device, NOON + 1, {"door": "open"}))
+    expected = store.last_values()
+    store.close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE elevator SET floor = 9 WHERE ts < ?", [NOON])
+        connection.execute("DELETE FROM charger")
+    store = DuckDbSeries(path)
+    assert store.last_values() == expected
+    store.close()
+
+
+def test_a_file_of_before_roll_ups_is_rolled_up(path: Path):
+    device = new_device()
+    store = DuckDbSeries(path)
+    contract_write(store, reading(device, NOON, {"floor": 3}), reading(device, NOON + 2 * HOUR_MS, {"floor": 5}))
+    expected = store.last_values()
+    store.close()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE format SET version = 1")
+        for table in ("unrolled", "horizon", "last_part", *duckdb_rollup.tables()):
+            connection.execute(f"DROP TABLE {table}")
+    store = DuckDbSeries(path)
+    assert store.unrolled() == [NOON, NOON + 2 * HOUR_MS]
+    assert store.last_values() == expected
+    store.roll_up(NOON)
+    store.close()
+    store = DuckDbSeries(path)
+    assert store.unrolled() == [NOON + 2 * HOUR_MS]
+    store.close()
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, 5e-324, 2**53 - 1, "x" * 1024, HOSTILE])
+def test_extreme_values_can_be_rolled_up(store: DuckDbSeries, value: Value):
+    device = new_device()
+    contract_write(store, *(reading(device, NOON + n, {"x": value}) for n in range(3)))
+    store.roll_up(NOON)
+    (bucket,) = store.window("elevator", device, "", "x", start=NOON, end=NOON + HOUR_MS, step=HOUR_MS)
+    assert (bucket.points, bucket.last) == (3, value)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
