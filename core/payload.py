@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError, create_model
 
 from core import clock, faults, topics
 from core.errors import BadPayload, Fault
-from core.fields import Wire, specs
+from core.fields import Wire, as_dict, specs
 from core.kinds import KINDS, Kind, all_fields
 from core.kinds.status import EventPayload, Status
 from core.reading import Event, Message, Reading, Value
@@ -29,6 +29,9 @@ MAX_EXTRA_FIELDS: Final = 64
 MAX_NAME: Final = 64
 MAX_TEXT: Final = 1_024
 MAX_FAULTS_TOLD: Final = 10
+
+_NONE: Final[frozenset[str]] = frozenset()
+_NOTHING: Final[dict[int, int]] = {}
 
 
 def decode(topic: str, payload: bytes, rx: int, *, retained: bool = False) -> Message:
@@ -44,14 +47,15 @@ def decode(topic: str, payload: bytes, rx: int, *, retained: bool = False) -> Me
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise BadPayload.one(f"{len(payload)} bytes; a payload has at most {MAX_PAYLOAD_BYTES}")
     if address.channel == "event":
-        return _event(address, _parse(_adapter(EventPayload), payload), rx, retained)
+        return _event(address, _parse(_event_validator(), payload), rx, retained)
     if address.channel == "status":
-        snapshots: Sequence[Any] = (_parse(_adapter(Status), payload),)
+        snapshots: Sequence[dict[str, Any]] = (_parse(_validator(Status), payload),)
     elif payload.lstrip()[:1] == b"[":
-        snapshots = _parse(_list_adapter(kind.telemetry), payload)
+        snapshots = _parse(_list_validator(kind.telemetry), payload)
     else:
-        snapshots = (_parse(_adapter(kind.telemetry), payload),)
-    return _telemetry(address, kind, snapshots, rx, retained)
+        snapshots = (_parse(_validator(kind.telemetry), payload),)
+    model = Status if address.channel == "status" else kind.telemetry
+    return _telemetry(address, kind, model, snapshots, rx, retained)
 
 
 def encode(payload: Wire | Sequence[Wire]) -> bytes:
@@ -70,76 +74,89 @@ class _Extras:
     faults: list[Fault] = field(default_factory=list)
 
 
-def _telemetry(address: Address, kind: Kind, snapshots: Sequence[Any], rx: int, retained: bool) -> Message:
+def _telemetry(
+    address: Address, kind: Kind, model: type[Wire], snapshots: Sequence[dict[str, Any]], rx: int, retained: bool
+) -> Message:
     readings: list[Reading] = []
     extras = _Extras()
     device_id = address.device_id
     stand_in = _stand_in_times(snapshots, rx)
+    has_seq = True
     for index, snapshot in enumerate(snapshots):
         where = f"[{index}]." if len(snapshots) > 1 else ""
         believed = index not in stand_in
-        ts = stand_in.get(index, snapshot.ts)
-        for part, model, part_where in _parts(snapshot, where, extras.faults):
-            values = _values(kind, model, part_where, extras)
-            if values or not part:
-                readings.append(Reading(device_id, kind.name, part, ts, rx, snapshot.seq, values, believed, retained))
+        ts, seq = snapshot.pop("ts"), snapshot.pop("seq", None)
+        ts = stand_in.get(index, ts)
+        has_seq = has_seq and seq is not None
+        ports = snapshot.pop("ports", ()) if "ports" in model.model_fields else ()
+        values = _values(kind, model, snapshot, where, extras)
+        readings.append(Reading(device_id, kind.name, "", ts, rx, seq, values, believed, retained))
+        for part, fields, part_where in _parts(ports, where, extras.faults):
+            assert kind.part is not None
+            values = _values(kind, kind.part, fields, part_where, extras)
+            if values:
+                readings.append(Reading(device_id, kind.name, part, ts, rx, seq, values, believed, retained))
     if extras.faults:
         raise BadPayload(extras.faults[:MAX_FAULTS_TOLD])
-    has_seq = all(snapshot.seq is not None for snapshot in snapshots)
-    readings.sort(key=lambda reading: reading.ts)  # a backlog may come newest first
-    unknown = frozenset(extras.names)
+    if len(snapshots) > 1:
+        readings.sort(key=lambda reading: reading.ts)  # a backlog may come newest first
+    unknown = frozenset(extras.names) if extras.names else _NONE
     return Message(device_id, kind.name, tuple(readings), (), unknown, not stand_in, has_seq, extras.dropped)
 
 
-def _stand_in_times(snapshots: Sequence[Any], rx: int) -> dict[int, int]:
+def _stand_in_times(snapshots: Sequence[dict[str, Any]], rx: int) -> dict[int, int]:
     """Times for snapshots whose own cannot be believed, by index: the newest is now, the others before it.
 
     They stay in the order of their own times (a device that lost its clock still counts up), one millisecond apart.
     """
-    lost = [index for index, snapshot in enumerate(snapshots) if not clock.believable(snapshot.ts, rx)]
-    lost.sort(key=lambda index: snapshots[index].ts, reverse=True)
+    lost = [index for index, snapshot in enumerate(snapshots) if not clock.believable(snapshot["ts"], rx)]
+    if not lost:
+        return _NOTHING
+    lost.sort(key=lambda index: snapshots[index]["ts"], reverse=True)
     return {index: rx - age for age, index in enumerate(lost)}
 
 
-def _parts(snapshot: Any, where: str, found: list[Fault]) -> Iterable[tuple[str, Wire, str]]:
-    """The snapshot itself and each of its parts, with the part's name and its place in the payload."""
-    yield "", snapshot, where
+def _parts(
+    ports: Iterable[dict[str, Any]], where: str, found: list[Fault]
+) -> Iterable[tuple[str, dict[str, Any], str]]:
+    """Each part of a snapshot with its name and its place in the payload."""
     seen: set[int] = set()
-    for index, port in enumerate(snapshot.__dict__.get("ports", ())):  # not an unknown field of that name
+    for index, fields in enumerate(ports):
         part_where = f"{where}ports[{index}]."
-        if port.port in seen:
-            found.append(Fault(f"{part_where}port", f"port {port.port} stands twice in one snapshot"))
-        seen.add(port.port)
-        yield str(port.port), port, part_where
+        port = fields.pop("port")
+        if port in seen:
+            found.append(Fault(f"{part_where}port", f"port {port} stands twice in one snapshot"))
+        seen.add(port)
+        yield str(port), fields, part_where
 
 
-def _values(kind: Kind, model: Wire, where: str, extras: _Extras) -> dict[str, Value]:
+def _values(kind: Kind, model: type[Wire], sent: dict[str, Any], where: str, extras: _Extras) -> Mapping[str, Value]:
     """The fields that were sent, known ones first. Faulty unknown values are added to `extras.faults`.
 
     A name that the contract knows from another place (`power_w` beside `ports`) has the type and range it has there.
     """
-    given = model.__dict__
-    values = {name: given[name] for name in specs(type(model)) if given[name] is not None}
-    unknown = model.__pydantic_extra__
-    if unknown:
-        known = all_fields(kind.name)
-        kept = 0
-        for name, raw in unknown.items():
-            if raw is None:
-                continue
-            if name in known:
-                values |= _misplaced(kind.name, name, raw, where, extras.faults)
-                continue
-            if kept == MAX_EXTRA_FIELDS or not 0 < len(name) <= MAX_NAME or not name.isprintable():
-                extras.dropped += 1
-                continue
-            value = _plain(raw)
-            if value is None:
-                extras.faults.append(Fault(f"{where}{name}", "must be a finite number"))
-                continue
-            values[name] = value
-            extras.names.add(name)
-            kept += 1
+    own = specs(model).keys()
+    if sent.keys() <= own:
+        return sent if None not in sent.values() else {name: value for name, value in sent.items() if value is not None}
+    values: dict[str, Value] = {name: sent[name] for name in own if sent.get(name) is not None}
+    known = all_fields(kind.name)
+    kept = 0
+    for name, raw in sent.items():
+        if raw is None or name in own:
+            continue
+        if name in known:
+            values |= _misplaced(kind.name, name, raw, where, extras.faults)
+            continue
+        if kept == MAX_EXTRA_FIELDS or not 0 < len(name) <= MAX_NAME or not name.isprintable():
+            extras.dropped += 1
+            continue
+        value = _plain(raw)
+        if value is None:
+            extras.faults.append(Fault(f"{where}{name}", "must be a finite number"))
+            continue
+        values[name] = value
+        extras.names.add(name)
+        kept += 1
     return values
 
 
@@ -209,18 +226,25 @@ def _event(address: Address, payload: EventPayload, rx: int, retained: bool) -> 
 
 
 @cache
-def _adapter(model: type[Wire]) -> TypeAdapter[Any]:
-    return TypeAdapter(model)
+def _validator(model: type[Wire]) -> Any:
+    """Of a snapshot, as the dictionary of what was sent."""
+    return TypeAdapter(as_dict(model)).validator
 
 
 @cache
-def _list_adapter(model: type[Wire]) -> TypeAdapter[Any]:
-    return TypeAdapter(Annotated[list[model], Field(min_length=1, max_length=MAX_SNAPSHOTS)])  # type: ignore[valid-type, arg-type]
+def _list_validator(model: type[Wire]) -> Any:
+    one: Any = as_dict(model)
+    return TypeAdapter(Annotated[list[one], Field(min_length=1, max_length=MAX_SNAPSHOTS)]).validator
 
 
-def _parse(adapter: TypeAdapter[Any], payload: bytes) -> Any:
+@cache
+def _event_validator() -> Any:
+    return TypeAdapter(EventPayload).validator
+
+
+def _parse(validator: Any, payload: bytes) -> Any:
     try:
-        return adapter.validate_json(payload)
+        return validator.validate_json(payload)
     except ValidationError as error:
         raise BadPayload(_faults(error, payload)) from None
 
