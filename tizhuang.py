@@ -4,6 +4,7 @@ tizhuang demo       everything in one command: broker, simulators, worker, alert
 tizhuang serve      worker, alerts, API and pages against your own broker (mqtt.url)
 tizhuang simulate   virtual lifts and piles, which speak only MQTT
 tizhuang register   adds places, contractors and devices from a YAML file
+tizhuang doctor     checks a real broker and real databases, and says what would be lost
 tizhuang migrate    brings the records of an older version up to date, keeping a copy
 tizhuang schema     writes the documents that are generated from the code
 
@@ -25,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -324,8 +326,7 @@ def serve(
         settings = core_settings.load(
             mqtt={"url": mqtt_url}, http={"host": http_host, "port": http_port}, data={"dir": data}
         )
-        if not settings.mqtt.url:
-            raise SettingsError("mqtt.url: say which broker: --mqtt-url mqtt://host:1883 (or TIZHUANG_MQTT__URL)")
+        _needs_broker(settings)
         stack.enter_context(held(settings.data.dir))
         records = _open(stack, settings)
         run_service(settings, records, for_s=for_s, begin=lambda page, _: typer.echo(f"Tizhuang 梯桩  {page}"))
@@ -342,8 +343,7 @@ def simulate(
 ) -> None:
     """Virtual lifts and piles that publish to the broker at mqtt.url until Ctrl-C."""
     settings = core_settings.load(mqtt={"url": mqtt_url})
-    if not settings.mqtt.url:
-        raise SettingsError("mqtt.url: say which broker: --mqtt-url mqtt://host:1883 (or TIZHUANG_MQTT__URL)")
+    _needs_broker(settings)
     stop = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, lambda *_: stop.set())
@@ -378,6 +378,38 @@ def migrate_command(data: _DataDir = None) -> None:
 
 
 @app.command()
+def doctor(
+    mqtt_url: _MqttUrl = None,
+    data: _DataDir = None,
+    no_mark: Annotated[
+        bool, typer.Option("--no-mark", help="leave nothing on the broker; what survives its restart is not seen then")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Says what a real broker and real databases would lose. Exit code 0: nothing, 1: something, 2: not checked."""
+    from core import doctor as told
+    from ingest.doctor import check_broker
+    from storage.doctor import check_store
+
+    found: list[told.Finding] = []
+    try:
+        settings = core_settings.load(mqtt={"url": mqtt_url}, data={"dir": data})
+        _needs_broker(settings)
+        folder = settings.data.dir
+        at_broker = check_broker(settings.mqtt, folder=folder, keep_mark=not no_mark, now=now_ms, tell=_progress)
+        for one in chain(at_broker, check_store(settings, now_ms)):
+            _progress("")
+            found.append(one)
+            if not as_json:
+                typer.echo("\n".join(told.lines(one)))
+    except SettingsError as error:
+        typer.echo(f"tizhuang: {error}", err=True)
+        raise typer.Exit(told.NOT_CHECKED) from None
+    typer.echo(json.dumps(told.document(found), ensure_ascii=False, indent=2) if as_json else told.summary(found))
+    raise typer.Exit(told.exit_code(found))
+
+
+@app.command()
 def schema(
     check: Annotated[bool, typer.Option("--check", help="write nothing; fail when a document is out of date")] = False,
 ) -> None:
@@ -397,6 +429,17 @@ def schema(
 
 
 # --- small things ----------------------------------------------------------------------------------------------------
+
+
+def _needs_broker(settings: Settings) -> None:
+    if not settings.mqtt.url:
+        raise SettingsError("mqtt.url: say which broker: --mqtt-url mqtt://host:1883 (or TIZHUANG_MQTT__URL)")
+
+
+def _progress(text: str) -> None:
+    """One line that the next one overwrites, for people who wait at a terminal."""
+    if sys.stderr.isatty():
+        typer.echo(f"\r\x1b[K{text}", nl=False, err=True)
 
 
 def _open(stack: ExitStack, settings: Settings) -> Records:
