@@ -15,6 +15,4 @@ def open_series(settings: Settings) -> SeriesStore:
     from storage.influx import InfluxSeries  # noqa: PLC0415
 
     keep = settings.series
-    return InfluxSeries(
-        settings.influx, raw_days=keep.raw_days, minute_days=keep.minute_days, hour_days=keep.hour_days
-    )
+    return InfluxSeries(settings.influx, raw_days=keep.raw_days, minute_days=keep.minute_days, hour_days=keep.hour_days)

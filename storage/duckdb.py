@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ import duckdb
 
 from core.errors import DataFolderError, StoreUnavailable
 from core.kinds import KINDS, all_fields
-from core.reading import Batch, Event, Reading
+from core.reading import Batch, Event, Reading, Value
 from storage import duckdb_last, duckdb_rollup
 from storage.duckdb_rollup import CHUNK_ROWS, SQL_TYPES
 from storage.rollup import Partial, Resolution, Slice, advanced, merge, plan
@@ -306,37 +306,45 @@ def _snapshot(cursor: duckdb.DuckDBPyConnection) -> None:
 
 def _insert_readings(connection: duckdb.DuckDBPyConnection, kind: str, readings: Sequence[Reading]) -> None:
     known = all_fields(kind)
-    used = {name for reading in readings for name in reading.fields if name in known}
-    fields = [name for name in known if name in used]  # columns nobody sent are not worth a parameter
-    columns = _POINT_COLUMNS | {name: SQL_TYPES[known[name].type] for name in fields}
-    _insert(connection, kind, columns, [_row(reading, fields, known.keys()) for reading in readings])
+    used = {name for reading in readings for name in reading.fields}
+    fields = [name for name in known if name in used]  # columns nobody sent are not worth a list
+    columns: dict[str, list[Any]] = {
+        "device_id": [one.device_id for one in readings],
+        "part": [one.part for one in readings],
+        "ts": [one.ts for one in readings],
+        "rx": [one.rx for one in readings],
+        "seq": [one.seq for one in readings],
+        "clock_ok": [one.clock_ok for one in readings],
+        "retained": [one.retained for one in readings],
+    }
+    if not used <= known.keys():
+        columns["extra"] = [_extra(one.fields, known.keys()) for one in readings]
+    for name in fields:
+        columns[name] = [one.fields.get(name) for one in readings]
+    types = _POINT_COLUMNS | {name: SQL_TYPES[known[name].type] for name in fields}
+    _insert_columns(connection, kind, {name: types[name] for name in columns}, columns)
+
+
+def _extra(fields: Mapping[str, Value], known: Collection[str]) -> str | None:
+    extra = {name: value for name, value in fields.items() if name not in known}
+    return json.dumps(extra, ensure_ascii=False) if extra else None
 
 
 def _insert(
     connection: duckdb.DuckDBPyConnection, table: str, columns: dict[str, str], rows: Sequence[tuple[Any, ...]]
 ) -> None:
-    """One statement for all rows: a list per column, 40 times faster than a statement per row."""
-    if not rows:
-        return
-    values = ", ".join(f"unnest(?::{sql_type}[])" for sql_type in columns.values())
+    if rows:
+        _insert_columns(connection, table, columns, dict(zip(columns, zip(*rows, strict=True), strict=True)))
+
+
+def _insert_columns(
+    connection: duckdb.DuckDBPyConnection, table: str, types: dict[str, str], columns: Mapping[str, Sequence[Any]]
+) -> None:
+    """One statement for all rows, as one JSON text with a list per column: DuckDB reads that without holding us up."""
+    names = ", ".join(f'unnest(sent."{name}")' for name in columns)
     connection.execute(
-        f"INSERT INTO {table} ({_names(columns)}) SELECT {values}",
-        [list(column) for column in zip(*rows, strict=True)],
-    )
-
-
-def _row(reading: Reading, fields: Sequence[str], known: Iterable[str]) -> tuple[Any, ...]:
-    extra = {name: value for name, value in reading.fields.items() if name not in known}
-    return (
-        reading.device_id,
-        reading.part,
-        reading.ts,
-        reading.rx,
-        reading.seq,
-        reading.clock_ok,
-        reading.retained,
-        json.dumps(extra, ensure_ascii=False) if extra else None,
-        *(reading.fields.get(name) for name in fields),
+        f"INSERT INTO {table} ({_names(columns)}) SELECT {names} FROM (SELECT from_json_strict(?, ?) AS sent)",  # noqa: S608 - our own names
+        [json.dumps(columns, ensure_ascii=False), json.dumps({name: [kind] for name, kind in types.items()})],
     )
 
 

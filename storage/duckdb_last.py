@@ -14,7 +14,7 @@ import duckdb
 from core.kinds import KINDS, STATUS_FIELDS, all_fields
 from core.reading import Reading
 from storage.last_values import LastValues, Part
-from storage.series import HOUR_MS, LastValue
+from storage.series import HOUR_MS
 
 Parts = dict[tuple[str, str], Part]
 """By (device id, part)."""
@@ -32,7 +32,7 @@ COLUMNS: Final = {
 
 def row(key: tuple[str, str], part: Part) -> tuple[Any, ...]:
     """One part as a row of the table."""
-    fields = {name: [*held, part.status_rx.get(name)] for name, held in part.values.items()}
+    fields = {name: [*held, part.status_rx.get(name)] for name, held in part.held().items()}
     return (*key, part.kind, part.ts, part.rx, json.dumps(fields))
 
 
@@ -65,9 +65,10 @@ def _saved(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[tuple[str, s
     for device_id, part, kind, ts, rx, fields in connection.execute(f"SELECT {columns} FROM last_part").fetchall():  # noqa: S608
         held = Part(kind, ts, rx)
         for name, (value, value_ts, status_rx) in json.loads(fields).items():
-            held.values[name] = LastValue(value, value_ts)
-            if status_rx is not None:
-                held.status_rx[name] = status_rx
+            if status_rx is None:
+                held.put(name, value, value_ts)
+            else:
+                held.put_status(name, value, value_ts, status_rx)
         yield (device_id, part), held
 
 

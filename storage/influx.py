@@ -25,7 +25,7 @@ from storage.influx_rollup import Column, RollUps
 from storage.influx_server import DatabaseMissing, InfluxServer, LinesRefused, Series
 from storage.last_values import LastValues, Part
 from storage.rollup import Partial, Resolution, advanced, merge, plan, step_of
-from storage.series import Bucket, Horizon, LastValue, PartValues, Refused
+from storage.series import Bucket, Horizon, PartValues, Refused
 from storage.unrolled import Unrolled
 
 DAY_MS: Final = 86_400_000
@@ -333,7 +333,7 @@ class InfluxSeries:
         known = all_fields(kind)
         for name in known.keys() - STATUS_FIELDS:
             for key, ts, value in _by_part(found.get(name, [])):
-                parts[key].values[name] = LastValue(known[name].type(value), ts)
+                parts[key].put(name, known[name].type(value), ts)
         self._load_outside(kind, found, parts)
         return parts
 
@@ -347,9 +347,8 @@ class InfluxSeries:
                 name = lines.unsafe(column.removeprefix(prefix))
                 for key, ts, raw in _by_part(rows):
                     value = float(raw) if prefix == lines.NUMBER else lines.outside_value(None, raw)
-                    held = parts[key].values.get(name)
-                    if value is not None and (held is None or held.ts <= ts):
-                        parts[key].values[name] = LastValue(value, ts)
+                    if value is not None:
+                        parts[key].put(name, value, ts)
 
     def _load_beside(self, parts: dict[Key, Part]) -> dict[str, int]:
         """What points cannot tell: status by receive time, and the newest signs of life."""
@@ -361,8 +360,7 @@ class InfluxSeries:
                 for rx, value, ts in one.rows:
                     part = parts.get(lines.device_of(one.tags))
                     if part is not None:
-                        part.values[name] = LastValue(value, ts)
-                        part.status_rx[name] = rx
+                        part.put_status(name, value, ts, rx)
         spoke: dict[str, int] = {}
         for (device_id, part_name), rx, _ in _by_part(seen):
             if part_name == SPOKE:

@@ -9,20 +9,36 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from core.kinds import STATUS_FIELDS
-from core.reading import Event, Reading
+from core.reading import Event, Reading, Value
 from storage.series import LastValue, PartValues
 
 
 @dataclass(slots=True)
 class Part:
-    """What is known of one part."""
+    """What is known of one part. Values and their times lie apart, so that a snapshot is taken in by two updates."""
 
     kind: str
     ts: int = 0
     rx: int | None = None
-    values: dict[str, LastValue] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
+    times: dict[str, int] = field(default_factory=dict)
+    """Device time of each value. Of fields that are no status, none is newer than `ts`."""
     status_rx: dict[str, int] = field(default_factory=dict)
     """Receive time of the values of status fields, which decides between them."""
+
+    def put(self, name: str, value: Value, ts: int) -> None:
+        """Takes a value if it is not older than the one that is held."""
+        if self.times.get(name, ts) <= ts:
+            self.values[name], self.times[name] = value, ts
+
+    def put_status(self, name: str, value: Value, ts: int, rx: int) -> None:
+        """Takes a status if it was not received before the one that is held."""
+        if self.status_rx.get(name, 0) <= rx:
+            self.values[name], self.times[name], self.status_rx[name] = value, ts, rx
+
+    def held(self) -> dict[str, LastValue]:
+        """All values with their times."""
+        return {name: LastValue(value, self.times[name]) for name, value in self.values.items()}
 
 
 class LastValues:
@@ -35,18 +51,19 @@ class LastValues:
 
     def take(self, readings: Iterable[Reading]) -> None:
         for reading in readings:
-            part = self._parts.setdefault((reading.device_id, reading.part), Part(reading.kind))
-            part.ts = max(part.ts, reading.ts)
-            if reading.sign_of_life:
-                part.rx = max(part.rx or 0, reading.rx)
-            for name, value in reading.fields.items():
-                held = part.values.get(name)
-                if name in STATUS_FIELDS:
-                    if part.status_rx.get(name, 0) <= reading.rx:
-                        part.status_rx[name] = reading.rx
-                        part.values[name] = LastValue(value, reading.ts)
-                elif held is None or held.ts <= reading.ts:
-                    part.values[name] = LastValue(value, reading.ts)
+            key = (reading.device_id, reading.part)
+            part = self._parts.get(key)
+            if part is None:
+                part = self._parts[key] = Part(reading.kind)
+            fields, ts = reading.fields, reading.ts
+            if reading.sign_of_life and (part.rx is None or part.rx < reading.rx):
+                part.rx = reading.rx
+            if ts >= part.ts and fields.keys().isdisjoint(STATUS_FIELDS):
+                part.ts = ts
+                part.values.update(fields)
+                part.times.update(dict.fromkeys(fields, ts))
+            else:
+                _take_slowly(part, reading)
 
     def take_events(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -56,7 +73,7 @@ class LastValues:
     def of(self, device_ids: Sequence[str] | None) -> dict[tuple[str, str], PartValues]:
         wanted = None if device_ids is None else set(device_ids)
         return {
-            key: PartValues(part.kind, part.ts, part.rx, dict(part.values))
+            key: PartValues(part.kind, part.ts, part.rx, part.held())
             for key, part in self._parts.items()
             if wanted is None or key[0] in wanted
         }
@@ -80,12 +97,20 @@ class LastValues:
             part.ts = max(part.ts, heard.ts)
             part.rx = max(filter(None, (part.rx, heard.rx)), default=None)
             for name, value in heard.values.items():
-                held = part.values.get(name)
                 if name in STATUS_FIELDS:
-                    if part.status_rx.get(name, 0) <= heard.status_rx[name]:
-                        part.status_rx[name], part.values[name] = heard.status_rx[name], value
-                elif held is None or held.ts <= value.ts:
-                    part.values[name] = value
+                    part.put_status(name, value, heard.times[name], heard.status_rx[name])
+                else:
+                    part.put(name, value, heard.times[name])
         for device_id, rx in newer._spoke.items():
             self._spoke[device_id] = max(self._spoke.get(device_id, 0), rx)
         return self
+
+
+def _take_slowly(part: Part, reading: Reading) -> None:
+    """A sample that came late, or one with a status in it."""
+    part.ts = max(part.ts, reading.ts)
+    for name, value in reading.fields.items():
+        if name in STATUS_FIELDS:
+            part.put_status(name, value, reading.ts, reading.rx)
+        else:
+            part.put(name, value, reading.ts)
