@@ -26,6 +26,9 @@ from core.reading import Batch, Event, Reading, Value
 TIMER_GRACE_MS: Final = 1_000
 """A timer waits this long on the wall for samples that are on their way and could still reset the rule."""
 
+SETS_REMEMBERED: Final = 10_000
+"""Sets of fields whose rules are kept at hand."""
+
 KEPT_EVENT_IDS: Final = 16
 
 
@@ -43,6 +46,7 @@ class Engine:
             kind: frozenset({"service_mode"}.union(*(r.watched for r in self._rules.values() if r.kind == kind)))
             for kind in KINDS
         }
+        self._watchers: dict[tuple[str, str, frozenset[str]], Sequence[Rule]] = {}
         self._by_fault: dict[str, list[Rule]] = {}
         for rule in self._rules.values():
             for fault in rule.events:
@@ -127,16 +131,19 @@ class Engine:
         changes: list[Change] = []
         for item in batch.items:
             device = self._device(item.device_id, item.kind, item.rx)
-            if item.sign_of_life:
+            alive = item.sign_of_life
+            if alive:
                 device.last_rx = max(device.last_rx or 0, item.rx)
                 device.last_ts = max(device.last_ts, item.ts)
                 device.lag.take(item.ts, item.rx)
-            part = device.parts.setdefault(item.part, Part())
+            part = device.parts.get(item.part)
+            if part is None:
+                part = device.parts[item.part] = Part()
             if isinstance(item, Event):
                 self._event(device, part, item, changes)
             else:
                 self._reading(device, part, item, changes)
-            if item.sign_of_life:
+            if alive:
                 self._heard(device, item, changes)
         return changes
 
@@ -182,7 +189,7 @@ class Engine:
         part.offset = offset if reading.ts > part.watermark else min(offset, part.offset)  # a repeat is no later
         part.watermark = reading.ts
         self._judge(device, part, reading.device_id, reading.part, news, reading, changes)
-        if not reading.part:
+        if not reading.part and len(device.parts) > 1:
             for name, other in device.parts.items():  # rules of ports may look at fields of the pile
                 given = news - part_fields(device.kind).keys()
                 if name and given and reading.ts >= other.settled:
@@ -217,11 +224,8 @@ class Engine:
         changes: list[Change],
     ) -> None:
         """Evaluates the rules that look at one of these fields."""
-        given = frozenset(fields)
         scope = Scope(device, part, item.ts)
-        for rule in self._conditions[device.kind, "port" if part_name else "device"]:
-            if given.isdisjoint(rule.watched):
-                continue
+        for rule in self._watching(device.kind, "port" if part_name else "device", frozenset(fields)):
             state = part.rules.get(rule.id)
             if state is not None and state.state == "firing":
                 if _is_over(rule, scope):
@@ -235,6 +239,16 @@ class Engine:
                 self._start(device, part, rule, device_id, part_name, item, changes)
             elif true is False and state is not None and state.state == "pending":
                 self._to_idle(device, part, rule, state, item.ts, changes)
+
+    def _watching(self, kind: str, part: str, fields: frozenset[str]) -> Sequence[Rule]:
+        """The rules that look at one of these fields. Devices send the same few sets again and again."""
+        found = self._watchers.get((kind, part, fields))
+        if found is None:
+            if len(self._watchers) > SETS_REMEMBERED:
+                self._watchers.clear()
+            found = tuple(rule for rule in self._conditions[kind, part] if not fields.isdisjoint(rule.watched))
+            self._watchers[kind, part, fields] = found
+        return found
 
     def _start(
         self,
@@ -314,6 +328,8 @@ class Engine:
     ) -> None:
         """Of all rules or these: those whose `for` is over at `ts`, before what comes at that instant is looked at."""
         waiting = [state for state in part.rules.values() if state.state == "pending"]
+        if not waiting:
+            return
         due = [(state.since + self._rules[state.rule_id].for_ms, state.rule_id) for state in waiting]
         for at, rule_id in sorted(due):
             rule = self._rules[rule_id]

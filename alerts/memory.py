@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, NamedTuple
 
 from core.incident import RuleState
@@ -122,26 +123,37 @@ class Device:
     parts: dict[str, Part] = field(default_factory=dict)
 
 
-class Scope(NamedTuple):
+class Scope:
     """A condition's view of one part at one instant: the fields that such a part has, then those of the device."""
 
-    device: Device
-    part: Part
-    now: int
+    __slots__ = ("_device", "_part", "_stale", "_values", "now")
+
+    def __init__(self, device: Device, part: Part, now: int) -> None:
+        self._device = device
+        self._part = part
+        self._values = part.values
+        self._stale = _stale_ms(device.kind)
+        self.now = now
 
     def field(self, name: str) -> Value | None:
-        held = held_value(self.device, self.part, name)
+        held = self._values.get(name)
         if held is None:
-            return None
+            held = held_value(self._device, self._part, name)
+            if held is None:
+                return None
         value, ts = held
-        spec = all_fields(self.device.kind).get(name)
-        return None if spec and self.now - ts > spec.stale_ms else value
+        return None if self.now - ts > self._stale[name] else value
 
     def static(self, name: str) -> Value | None:
-        return self.device.statics.get(name)
+        return self._device.statics.get(name)
 
     def active(self, fault: str) -> bool:
-        return self.part.active(fault)
+        return self._part.active(fault)
+
+
+@cache
+def _stale_ms(kind: str) -> dict[str, int]:
+    return {name: spec.stale_ms for name, spec in all_fields(kind).items()}
 
 
 def held_value(device: Device, part: Part, name: str) -> tuple[Value, int] | None:
