@@ -38,12 +38,15 @@ class RollUpJob:
     def run(self, stop: threading.Event) -> None:
         """Every minute, until `stop`."""
         while not stop.is_set():
-            self.work(stop)
+            try:
+                self.work(stop)
+            except Exception:  # noqa: BLE001 - whatever it was: charts may be slow, but rescues go on
+                _log.exception("roll-ups failed; they are tried again")
             stop.wait(EVERY_S)
 
     def work(self, stop: threading.Event) -> None:
         """Rolls up the hours that are due, oldest first; drops what is old once an hour."""
-        failed = 0
+        began, failed = self._now(), 0
         for hour in self._store.unrolled():
             if hour + HOUR_MS + GRACE_MS > self._now() or stop.is_set():
                 break
@@ -56,10 +59,15 @@ class RollUpJob:
                 if failed == FAILURES:
                     return
             stop.wait(PAUSE_S)
-        if not stop.is_set() and (self._expired_at is None or self._now() >= self._expired_at + HOUR_MS):
-            self._expire(self._now())
+            self._expire_after(began if self._expired_at is None else self._expired_at)
+        if not stop.is_set():
+            self._expire_after(self._expired_at)
 
-    def _expire(self, now: int) -> None:
+    def _expire_after(self, last: int | None) -> None:
+        """Drops what is old if it was done an hour ago, or never. It need not wait for hours that are to be rolled."""
+        now = self._now()
+        if last is not None and now < last + HOUR_MS:
+            return
         days = self._keep.raw_days, self._keep.minute_days, self._keep.hour_days
         try:
             self._store.expire(Horizon(*(now - one * _DAY_MS for one in days)))

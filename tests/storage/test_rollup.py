@@ -317,6 +317,32 @@ def test_dropping_is_tried_again_too():
     assert store.calls == [DAYS, DAYS]
 
 
+def test_a_long_backlog_does_not_put_off_dropping():
+    clock = [NOW]
+
+    class Slow(FakeStore):
+        def roll_up(self, hour: int) -> None:
+            super().roll_up(hour)
+            clock[0] += 30 * MINUTE_MS
+
+    store = Slow(*(NOW - hours * H for hours in range(10, 15)))
+    job(store, clock).work(NoWait())
+    dropped = [place for place, call in enumerate(store.calls) if isinstance(call, Horizon)]
+    assert dropped == [2, 5], "an hour after the beginning, and once an hour from then on"
+
+
+def test_a_mistake_of_ours_does_not_end_the_service():
+    class Wrong(FakeStore):
+        def unrolled(self) -> list[int]:
+            self.calls.append("asked")
+            raise ValueError("ours")
+
+    store, stop = Wrong(), NoWait()
+    stop.ends_after = 3
+    job(store, [NOW]).run(stop)
+    assert store.calls == ["asked"] * 3
+
+
 def test_it_stops_between_two_hours():
     store = FakeStore(NOW - 4 * H, NOW - 3 * H, NOW - 2 * H)
     stop = NoWait()
