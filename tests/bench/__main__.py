@@ -6,6 +6,7 @@ else it does; ratios within one run are what counts.
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,7 @@ SCENARIOS = {
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped on the way out
     options = parse(sys.argv[1:], list(SCENARIOS))
     figures: list[Figure] = []
     for name in options.names:
