@@ -14,6 +14,7 @@ One file on purpose: what belongs to what, in which order it is opened and what 
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import logging
 import os
@@ -29,7 +30,7 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Final
 
 import structlog
 import typer
@@ -83,6 +84,10 @@ app = typer.Typer(
     help="Tizhuang 梯桩 watches lifts and charging piles, and turns faults into tickets.",
 )
 _log = structlog.get_logger()
+
+
+SEARCH_AFTER: Final = 50_000
+"""Objects made before Python looks for dead cycles among them. Every message is a few dozen, and none has a cycle."""
 
 
 def now_ms() -> int:
@@ -212,6 +217,7 @@ def run_service(
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
         def ready() -> None:
+            gc.set_threshold(SEARCH_AFTER, 20, 20)
             _write_run_file(settings, url)
             begin(url, crew)
 
