@@ -17,7 +17,7 @@ from core import mqtt, topics
 from core.clock import Clock
 from core.doctor import Finding, Level
 from core.settings import Mqtt
-from ingest.probe import QUIET_S, Probe, ProbeFailed, Space
+from ingest.probe import QUIET_S, SOON_S, Probe, ProbeFailed, Space
 from ingest.probe_access import check_access
 from ingest.probe_away import MESSAGES, check_away
 from ingest.probe_mark import check_mark
@@ -57,7 +57,7 @@ def check_broker(
         return
     took_ms = (time.monotonic() - started) * 1000
     with main:
-        seen = _about(main)
+        seen, seen_ms = _about(main), now()
         name = seen.version or "a broker that does not tell its name"
         user = urlsplit(settings.url).username
         yield Finding(
@@ -66,7 +66,7 @@ def check_broker(
             f"{where.host}:{where.port} answers in {took_ms:.0f} ms: {name}, MQTT 3.1.1, "
             + (f"as user '{user}'" if user else "without a password"),
         )
-        yield _encryption(settings, main, now())
+        yield _encryption(settings, main, seen_ms)
         yield from _tried("broker.read", _right_to_listen(settings, space))
         if unheard := _unheard(main, space):
             yield unheard
@@ -76,7 +76,10 @@ def check_broker(
             ("broker.retained", _retained(settings, space)),
             ("broker.will", _last_will(settings, space, main)),
             ("broker.session", check_away(settings, space, tell, messages)),
-            ("broker.restart", check_mark(settings, space, folder, keep=keep_mark, now=now, uptime_s=seen.uptime_s)),
+            (
+                "broker.restart",
+                check_mark(settings, space, folder, keep=keep_mark, now=seen_ms, uptime_s=seen.uptime_s),
+            ),
             ("broker.intruder", check_access(settings, space, main)),
         ):
             yield from _tried(check, findings)
@@ -154,7 +157,7 @@ def _unheard(main: Probe, space: Space) -> Finding | None:
     granted = main.subscribe(space.topic("echo", "#"))
     if granted:
         main.publish(topic, b"echo")
-        granted = main.wait_for(lambda: any(one.payload == b"echo" for one in main.received), timeout_s=2.0)
+        granted = main.wait_for(lambda: any(one.payload == b"echo" for one in main.received), timeout_s=SOON_S)
     if granted:
         return None
     return Finding(
@@ -177,7 +180,7 @@ def _size(settings: Mqtt, space: Space) -> Iterator[Finding]:
         except ProbeFailed as error:
             yield Finding("broker.size", Level.LOST, f"{lost}, and the device with it: the broker {error}", mend)
             return
-        if probe.wait_for(lambda: probe.received, timeout_s=2.0):
+        if probe.wait_for(lambda: probe.received, timeout_s=SOON_S):
             yield Finding("broker.size", Level.OK, f"{kib} KiB, the most the wire contract allows, comes through")
         else:
             yield Finding("broker.size", Level.LOST, f"{lost}, although the broker acknowledges it", mend)
@@ -196,7 +199,7 @@ def _retained(settings: Mqtt, space: Space) -> Iterator[Finding]:
     with Probe(settings, space.client("s")) as probe:
         try:
             probe.subscribe(topic)
-            kept = probe.wait_for(lambda: any(one.retain for one in probe.received), timeout_s=2.0)
+            kept = probe.wait_for(lambda: any(one.retain for one in probe.received), timeout_s=SOON_S)
         finally:
             probe.publish(topic, b"", retain=True)
     if kept:
@@ -211,7 +214,7 @@ def _last_will(settings: Mqtt, space: Space, main: Probe) -> Iterator[Finding]:
     device = Probe(settings, space.client("w"), will=space.topic("echo", "will"))
     started = time.monotonic()
     device.drop()
-    if main.wait_for(lambda: any(one.payload == b"will" for one in main.received)):
+    if main.wait_for(lambda: any(one.payload == b"will" for one in main.received), timeout_s=2 * SOON_S):
         took_ms = (time.monotonic() - started) * 1000
         yield Finding("broker.will", Level.OK, f"delivered {took_ms:.0f} ms after a connection was cut")
     else:

@@ -31,6 +31,10 @@ QUIET_S: Final = 0.3
 """Nothing more is coming when a round trip is over and nothing came for this long."""
 
 
+SOON_S: Final = 1.0
+"""What the broker acknowledged is delivered within this time, if at all."""
+
+
 class ProbeFailed(TizhuangError):
     """The broker refused a connection, ended it or did not answer."""
 
@@ -141,6 +145,13 @@ class Probe:
             before = len(self.received)
             self.publish(space.topic("round-trip"), b"")
             self.wait_for(lambda: len(self.received) > before, timeout_s=QUIET_S)  # noqa: B023 - used at once
+
+    def hears(self, space: Space, ready: Callable[[], object]) -> bool:
+        """Whether it comes true before a round trip is over, or shortly after. For what is often refused."""
+        if self.wait_for(ready, timeout_s=QUIET_S):
+            return True
+        self.publish(space.topic("round-trip"), b"")
+        return self.wait_for(ready, timeout_s=QUIET_S)
 
     def acknowledge(self) -> None:
         """All that came, and from now on whatever comes."""

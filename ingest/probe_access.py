@@ -30,17 +30,17 @@ def check_access(settings: Mqtt, space: Space, main: Probe) -> Iterator[Finding]
     incident = topics.alert_topic(_SITE, 0, space.prefix)
     main.subscribe(as_device)
     main.subscribe(incident)
-    announces = _arrives(main, main, incident, b"")  # empty: "closed", which is what no incident 0 is anyway
+    announces = _arrives(main, main, space, incident, b"")  # empty: "closed", which is what no incident 0 is anyway
     stranger = settings.model_copy(update={"url": _nameless(settings.url)})
     named = stranger.url != settings.url
-    speaks = _arrives(main, main, as_device, b"own")
+    speaks = _arrives(main, main, space, as_device, b"own")
     yield _announcing(announces, incident)
     if named:
         yield _own(speaks, announces, as_device)
     try:
         with Probe(stranger, space.client("i")) as intruder:
             heard = _overhears(intruder, main, incident, space)
-            speaks = _arrives(intruder, main, as_device, b"stranger")
+            speaks = _arrives(intruder, main, space, as_device, b"stranger")
     except ProbeFailed as error:
         yield _kept_out(error)
         return
@@ -48,14 +48,14 @@ def check_access(settings: Mqtt, space: Space, main: Probe) -> Iterator[Finding]
     yield Finding("broker.intruder", level, _deeds(heard, speaks, announces), _CLOSED)
 
 
-def _arrives(speaker: Probe, listener: Probe, topic: str, payload: bytes) -> bool:
-    """Whether the listener hears it. The round trip behind it tells when it would have come."""
+def _arrives(speaker: Probe, listener: Probe, space: Space, topic: str, payload: bytes) -> bool:
+    """Whether the listener hears it."""
 
     def came() -> bool:
         return any(one.topic == topic and one.payload == payload for one in listener.received)
 
     speaker.publish(topic, payload)
-    return listener.wait_for(came, timeout_s=1.0)
+    return listener.hears(space, came)
 
 
 def _overhears(intruder: Probe, main: Probe, incident: str, space: Space) -> bool:
@@ -63,7 +63,7 @@ def _overhears(intruder: Probe, main: Probe, incident: str, space: Space) -> boo
     intruder.subscribe(incident, qos=0)
     intruder.subscribe(f"{space.prefix}{topics.ROOT}/+/+/+/status", qos=0)
     main.publish(incident, b"")
-    return intruder.wait_for(lambda: intruder.received, timeout_s=1.0)
+    return intruder.hears(space, lambda: intruder.received)
 
 
 def _nameless(url: str) -> str:

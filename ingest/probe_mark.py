@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from core import mqtt
-from core.clock import Clock, iso
+from core.clock import iso
 from core.doctor import Finding, Level
 from core.settings import Mqtt
 from ingest.probe import Probe, Space
@@ -37,14 +38,14 @@ class Mark(NamedTuple):
 
 
 def check_mark(
-    settings: Mqtt, space: Space, folder: Path, *, keep: bool, now: Clock, uptime_s: int | None
+    settings: Mqtt, space: Space, folder: Path, *, keep: bool, now: int, uptime_s: int | None
 ) -> Iterator[Finding]:
-    """Judges the mark of an earlier run, then leaves a new one, or none."""
+    """Judges the mark of an earlier run, then leaves a new one, or none. `now`: when `uptime_s` was told."""
     broker = "{}:{}".format(*mqtt.broker(settings))
     path = folder / FILE
     left = _remembered(path)
     if left is not None and left.broker == broker:
-        yield _judged(left, _forgotten(settings, space, left), _restarted(left, now(), uptime_s))
+        yield _judged(left, _forgotten(settings, space, left), _restarted(left, now, uptime_s))
     elif keep:
         yield Finding(
             "broker.restart", Level.UNKNOWN, "a mark was left", "restart the broker and run doctor again: it will tell"
@@ -53,13 +54,14 @@ def check_mark(
         found = "no mark was left (--no-mark)"
         yield Finding("broker.restart", Level.UNKNOWN, found, f"run doctor without --no-mark; {_PERSIST}")
     _remove(settings, space)
-    path.unlink(missing_ok=True)
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
     if keep:
         nonce = secrets.token_hex(8)
         _leave(settings, space, nonce.encode())
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(Mark(broker, nonce, now(), uptime_s)._asdict()) + "\n", encoding="ascii")
+            path.write_text(json.dumps(Mark(broker, nonce, now, uptime_s)._asdict()) + "\n", encoding="ascii")
         except OSError as error:
             _remove(settings, space)
             found = f"the mark cannot be remembered in {path}: {error.strerror}"
@@ -80,20 +82,25 @@ def _forgotten(settings: Mqtt, space: Space, left: Mark) -> list[str]:
     with Probe(settings, space.client("m"), clean=False) as probe:
         if not probe.session_present:
             gone.append("the session")
-        if not probe.wait_for(lambda: any(one.payload == nonce for one in probe.received), timeout_s=1.0):
+        probe.wait_until_quiet(space)
+        if not any(one.payload == nonce for one in probe.received):
             gone.append("the message that waited for it")
     with Probe(settings, space.client("s")) as probe:
         probe.subscribe(space.topic("kept"))
-        if not probe.wait_for(lambda: any(one.payload == nonce for one in probe.received), timeout_s=1.0):
+        probe.wait_until_quiet(space)
+        if not any(one.payload == nonce for one in probe.received):
             gone.append("the retained message")
     return gone
 
 
 def _restarted(left: Mark, now: int, uptime_s: int | None) -> bool | None:
-    """None: the broker does not say since when it runs."""
+    """None: cannot be told, because the broker does not say since when it runs, or because it is too early."""
     if uptime_s is None or left.uptime_s is None:
         return None
-    return uptime_s < max(left.uptime_s, left.uptime_s + (now - left.left_ms) / 1000 - STALE_S)
+    since_s = (now - left.left_ms) / 1000
+    if uptime_s < left.uptime_s or uptime_s + STALE_S < since_s:
+        return True
+    return False if uptime_s >= since_s else None
 
 
 def _judged(left: Mark, gone: list[str], restarted: bool | None) -> Finding:
@@ -114,7 +121,7 @@ def _judged(left: Mark, gone: list[str], restarted: bool | None) -> Finding:
     why = (
         "the broker has not restarted since"
         if restarted is False
-        else "whether the broker restarted since cannot be seen (it needs a right to read $SYS/broker/uptime)"
+        else "whether the broker restarted since cannot be told (too early, or no right to read $SYS/broker/uptime)"
     )
     return Finding(
         "broker.restart",
