@@ -2,7 +2,7 @@
 
 Tables are append-only; a point that was written again is folded together when it is read (last write wins, field by
 field), which is what InfluxDB does too. Only one process can hold the file, so the last values of every part are kept
-in memory (`storage.duckdb_last`). Minute and hour rows are in `storage.duckdb_rollup`.
+in memory (`storage.duckdb_last`). Minute and hour rows are made in `storage.duckdb_rollup`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from core.kinds import KINDS, all_fields
 from core.reading import Batch, Event, Reading, Value
 from storage import duckdb_last, duckdb_rollup
 from storage.duckdb_rollup import CHUNK_ROWS, SQL_TYPES
-from storage.rollup import Partial, Resolution, Slice, advanced, merge, plan
+from storage.duckdb_window import partials
+from storage.rollup import advanced, merge, plan
 from storage.series import HOUR_MS, Bucket, Horizon, PartValues, Refused
 from storage.unrolled import Unrolled
 
@@ -112,13 +113,13 @@ class DuckDbSeries:
         self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int
     ) -> list[Bucket]:
         while True:
-            seen = self._unrolled.of(device_id), self._horizon
+            seen = self._horizon, self._unrolled.of(device_id)
             with self._told(), self._connection.cursor() as cursor:
                 _snapshot(cursor)
-                if (self._unrolled.of(device_id), self._horizon) == seen:
-                    slices = plan(start, end, step, unrolled=seen[0], horizon=seen[1])
+                if (self._horizon, self._unrolled.of(device_id)) == seen:
+                    slices = plan(start, end, step, unrolled=seen[1], horizon=seen[0])
                     asked = kind, device_id, part, field
-                    return merge(one for cut in slices for one in _partials(cursor, asked, cut, start, step))
+                    return merge(one for cut in slices for one in partials(cursor, asked, cut, start, step))
 
     def last_values(self, device_ids: Sequence[str] | None = None) -> dict[tuple[str, str], PartValues]:
         with self._lock:
@@ -346,61 +347,6 @@ def _insert_columns(
         f"INSERT INTO {table} ({_names(columns)}) SELECT {names} FROM (SELECT from_json_strict(?, ?) AS sent)",  # noqa: S608 - our own names
         [json.dumps(columns, ensure_ascii=False), json.dumps({name: [kind] for name, kind in types.items()})],
     )
-
-
-# --- windows ---------------------------------------------------------------------------------------------------------
-
-
-def _partials(
-    cursor: duckdb.DuckDBPyConnection, asked: tuple[str, str, str, str], cut: Slice, start: int, step: int
-) -> Iterable[Partial]:
-    """What one slice of a window says. `asked`: kind, device id, part, field."""
-    kind, *_, field = asked
-    if cut.rows is not Resolution.RAW:
-        return duckdb_rollup.partials(cursor, asked, cut, start, step)
-    if field in all_fields(kind):
-        return _raw_partials(cursor, asked, cut, step)
-    return _raw_partials_of_unknown(cursor, asked, cut, step)
-
-
-def _raw_partials(
-    cursor: duckdb.DuckDBPyConnection, asked: tuple[str, str, str, str], cut: Slice, step: int
-) -> Iterator[Partial]:
-    kind, device_id, part, field = asked
-    is_number = all_fields(kind)[field].type in (int, float)
-    rows = cursor.execute(
-        f"""
-        WITH points AS (
-            SELECT ts, arg_max("{field}", rowid) AS v FROM {kind}
-            WHERE device_id = ? AND part = ? AND ts >= ? AND ts < ? AND "{field}" IS NOT NULL GROUP BY ts
-        )
-        SELECT ts - ts % ? AS start, count(*), arg_max(v, ts),
-               {"sum(v::DOUBLE), min(v), max(v)" if is_number else "NULL, NULL, NULL"}
-        FROM points GROUP BY start ORDER BY start
-        """,  # noqa: S608 - kind and field are names of the contract, never user text
-        [device_id, part, cut.start, cut.end, step],
-    ).fetchall()
-    return (Partial(*row) for row in rows)
-
-
-def _raw_partials_of_unknown(
-    cursor: duckdb.DuckDBPyConnection, asked: tuple[str, str, str, str], cut: Slice, step: int
-) -> Iterator[Partial]:
-    """Fields outside the contract live in a JSON column; numbers and text may alternate."""
-    kind, device_id, part, field = asked
-    pointer = "/" + field.replace("~", "~0").replace("/", "~1")
-    rows = cursor.execute(
-        f"""
-        SELECT ts, arg_max(json_extract(extra, ?), rowid) AS v FROM {kind}
-        WHERE device_id = ? AND part = ? AND ts >= ? AND ts < ? AND json_extract(extra, ?) IS NOT NULL
-        GROUP BY ts ORDER BY ts
-        """,  # noqa: S608 - kind is a name of the contract
-        [pointer, device_id, part, cut.start, cut.end, pointer],
-    ).fetchall()
-    for ts, raw in rows:
-        value = json.loads(raw)
-        number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-        yield Partial(ts - ts % step, 1, value, number, number, number)
 
 
 # --- small things ----------------------------------------------------------------------------------------------------

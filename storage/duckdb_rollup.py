@@ -1,4 +1,4 @@
-"""Minute and hour rows in DuckDB: their tables, how they are made from raw points, and how they answer.
+"""Minute and hour rows in DuckDB: their tables, and how they are made from raw points.
 
 One wide table per kind and resolution, a struct per field; fields outside the contract stand in long tables. The same
 five facts everywhere; text and bools have two of them. See docs/decisions/0007-roll-ups.md.
@@ -6,22 +6,21 @@ five facts everywhere; text and bools have two of them. See docs/decisions/0007-
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 
 from core.fields import FieldSpec
 from core.kinds import KINDS, all_fields
-from storage.rollup import Partial, Resolution, Slice
+from storage.rollup import Resolution
 from storage.series import HOUR_MS, MINUTE_MS, Horizon
 
 SQL_TYPES: Final = {bool: "BOOLEAN", int: "BIGINT", float: "DOUBLE", str: "VARCHAR"}
 CHUNK_ROWS: Final = 100_000
 """Raw rows that are rolled up at once: memory stays small, and so does the wait of whoever comes between."""
 
-_SUFFIX: Final = {Resolution.MINUTE: "1m", Resolution.HOUR: "1h"}
+SUFFIX: Final = {Resolution.MINUTE: "1m", Resolution.HOUR: "1h"}
 _KEY_COLUMNS: Final = {"ts": "BIGINT", "device_id": "VARCHAR", "part": "VARCHAR"}
 _EXTRA_COLUMNS: Final = {
     "kind": "VARCHAR",
@@ -35,51 +34,17 @@ _EXTRA_COLUMNS: Final = {
 }
 """`last` is JSON. The numbers are NULL unless every value is a number."""
 
-Rows = Sequence[tuple[Any, ...]]
+JOINED: Final = (("sum", "total"), ("min", "minimum"), ("max", "maximum"))
+"""How the numbers of several rows become those of one."""
 
 
 def tables() -> dict[str, dict[str, str]]:
     """Names and columns of all tables of rolled data."""
-    rolled = {f"extra_{suffix}": _EXTRA_COLUMNS for suffix in _SUFFIX.values()}
+    rolled = {f"extra_{suffix}": _EXTRA_COLUMNS for suffix in SUFFIX.values()}
     for kind in KINDS:
         columns = {name: _struct(spec) for name, spec in all_fields(kind).items()}
-        rolled |= {f"{kind}_{suffix}": _KEY_COLUMNS | columns for suffix in _SUFFIX.values()}
+        rolled |= {f"{kind}_{suffix}": _KEY_COLUMNS | columns for suffix in SUFFIX.values()}
     return rolled
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def partials(
-    cursor: duckdb.DuckDBPyConnection, asked: tuple[str, str, str, str], cut: Slice, start: int, step: int
-) -> Iterator[Partial]:
-    """What the rolled rows of one slice say. `asked`: kind, device id, part, field; `start`: of the window."""
-    kind, device_id, part, field = asked
-    spec = all_fields(kind).get(field)
-    suffix = _SUFFIX[cut.rows]
-    parameters: list[Any] = [start, device_id, part, cut.start, cut.end]
-    if spec is None:
-        table, one, numbers = f"extra_{suffix}", "", "if(count(total) = count(*), {0}, NULL)"
-        only = "name = ? AND kind = ?"
-        parameters += [field, kind]
-    else:
-        table, one, numbers = f"{kind}_{suffix}", f'"{field}".', "{0}" if _is_number(spec) else "NULL"
-        only = f'"{field}" IS NOT NULL'
-    totals = [numbers.format(f"{how}({one}{what})") for how, what in _JOINED]
-    rows = cursor.execute(
-        f"""
-        SELECT counted - counted % ? AS step, sum({one}points)::BIGINT, arg_max({one}"last", ts), {", ".join(totals)}
-        FROM (SELECT *, greatest(ts, ?) AS counted FROM {table}
-              WHERE device_id = ? AND part = ? AND ts >= ? AND ts < ? AND {only})
-        GROUP BY step ORDER BY step
-        """,  # noqa: S608 - kind and field are names of the contract, never user text
-        [step, *parameters],
-    ).fetchall()
-    for first, points, last, total, minimum, maximum in rows:
-        yield Partial(first, points, json.loads(last) if spec is None else last, total, minimum, maximum)
-
-
-_JOINED: Final = (("sum", "total"), ("min", "minimum"), ("max", "maximum"))
 
 
 # --- rolling up ------------------------------------------------------------------------------------------------------
@@ -137,7 +102,7 @@ def replace_chunk(
     for rows, kept_from in ((Resolution.MINUTE, horizon.minute), (Resolution.HOUR, horizon.hour)):
         if hour < kept_from:
             continue
-        suffix = _SUFFIX[rows]
+        suffix = SUFFIX[rows]
         span = [hour, hour + HOUR_MS, list(devices)]
         where = "ts >= ? AND ts < ? AND device_id IN (SELECT unnest(?::VARCHAR[]))"
         cursor.execute(f"DELETE FROM {kind}_{suffix} WHERE {where}", span)  # noqa: S608 - names of the contract
@@ -164,7 +129,7 @@ def drop(cursor: duckdb.DuckDBPyConnection, horizon: Horizon, waiting: Sequence[
         )
     for rows, before in ((Resolution.MINUTE, horizon.minute), (Resolution.HOUR, horizon.hour)):
         for name in (*KINDS, "extra"):
-            cursor.execute(f"DELETE FROM {name}_{_SUFFIX[rows]} WHERE ts < ?", [before])  # noqa: S608 - our own names
+            cursor.execute(f"DELETE FROM {name}_{SUFFIX[rows]} WHERE ts < ?", [before])  # noqa: S608 - our own names
     cursor.execute("DELETE FROM event WHERE ts < ?", [horizon.hour])
 
 
@@ -208,7 +173,7 @@ def _roll_extras(cursor: duckdb.DuckDBPyConnection, kind: str, hour: int) -> Non
         )
         SELECT '{kind}' AS kind, judged.ts - judged.ts % {MINUTE_MS} AS ts, device_id, part, name,
                count(*)::INTEGER AS points,
-               {", ".join(f"if(count(number) = count(*), {how}(number), NULL) AS {what}" for how, what in _JOINED)},
+               {", ".join(f"if(count(number) = count(*), {how}(number), NULL) AS {what}" for how, what in JOINED)},
                arg_max(value::VARCHAR, judged.ts) AS last
         FROM judged GROUP BY ALL
         """  # noqa: S608 - our own names
@@ -217,7 +182,7 @@ def _roll_extras(cursor: duckdb.DuckDBPyConnection, kind: str, hour: int) -> Non
         f"""
         CREATE OR REPLACE TEMP TABLE new_extra_1h AS
         SELECT kind, {hour}::BIGINT AS ts, device_id, part, name, sum(points)::INTEGER AS points,
-               {", ".join(f"if(count(total) = count(*), {how}({what}), NULL) AS {what}" for how, what in _JOINED)},
+               {", ".join(f"if(count(total) = count(*), {how}({what}), NULL) AS {what}" for how, what in JOINED)},
                arg_max("last", rows.ts) AS last
         FROM new_extra_1m AS rows GROUP BY kind, device_id, part, name
         """  # noqa: S608 - our own names
@@ -236,7 +201,7 @@ def _keep_the_fuller(cursor: duckdb.DuckDBPyConnection, kind: str, hour: int, de
         f' AS "{name}"'
         for name in all_fields(kind)
     )
-    for suffix in _SUFFIX.values():
+    for suffix in SUFFIX.values():
         cursor.execute(
             f"""
             CREATE OR REPLACE TEMP TABLE new_{suffix} AS
@@ -262,13 +227,14 @@ def _keep_the_fuller(cursor: duckdb.DuckDBPyConnection, kind: str, hour: int, de
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
-def _is_number(spec: FieldSpec) -> bool:
+def is_number(spec: FieldSpec) -> bool:
+    """Whether a field has a mean."""
     return spec.type in (int, float)
 
 
 def _struct(spec: FieldSpec) -> str:
     value = SQL_TYPES[spec.type]
-    numbers = f"total DOUBLE, minimum {value}, maximum {value}, " if _is_number(spec) else ""
+    numbers = f"total DOUBLE, minimum {value}, maximum {value}, " if is_number(spec) else ""
     return f'STRUCT(points INTEGER, {numbers}"last" {value})'
 
 
@@ -277,16 +243,16 @@ def _rolled(name: str, spec: FieldSpec) -> str:
     numbers = f'total := sum("{name}"::DOUBLE), minimum := min("{name}"), maximum := max("{name}"), '
     return (
         f'CASE WHEN count("{name}") > 0 THEN struct_pack(points := count("{name}")::INTEGER, '
-        f'{numbers if _is_number(spec) else ""}"last" := arg_max("{name}", points.ts)) END'
+        f'{numbers if is_number(spec) else ""}"last" := arg_max("{name}", points.ts)) END'
     )
 
 
 def _rolled_again(name: str, spec: FieldSpec) -> str:
     """Rows of minutes -> the struct of an hour."""
-    numbers = "".join(f'{what} := {how}("{name}".{what}), ' for how, what in _JOINED)
+    numbers = "".join(f'{what} := {how}("{name}".{what}), ' for how, what in JOINED)
     return (
         f'CASE WHEN count("{name}") > 0 THEN struct_pack(points := sum("{name}".points)::INTEGER, '
-        f'{numbers if _is_number(spec) else ""}"last" := arg_max("{name}"."last", rows.ts)) END'
+        f'{numbers if is_number(spec) else ""}"last" := arg_max("{name}"."last", rows.ts)) END'
     )
 
 

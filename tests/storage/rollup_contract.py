@@ -37,7 +37,7 @@ AGE_MS: Final = 12 * HOUR_MS
 _ages = count(1)
 
 stories = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -77,7 +77,7 @@ def samples(draw: st.DrawFn) -> tuple[str, int, dict[str, Value]]:
 WRITES = st.tuples(st.just("write"), st.integers(0, 1), st.lists(samples(), min_size=1, max_size=8))
 ROLLS = st.tuples(st.just("roll"), st.sampled_from(hours(0, 1, 2)))
 STORIES = st.lists(st.one_of(WRITES, ROLLS, st.just(("reopen",)), st.just(("roll all",))), min_size=1, max_size=10)
-QUESTIONS = st.lists(st.tuples(BORDERS, BORDERS, st.sampled_from(STEPS)), min_size=1, max_size=4)
+QUESTIONS = st.lists(st.tuples(BORDERS, BORDERS, st.sampled_from(STEPS)), min_size=1, max_size=3)
 
 
 class Story:

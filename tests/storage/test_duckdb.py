@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
@@ -19,6 +19,7 @@ from core.reading import Batch, Reading, Value
 from storage import duckdb_rollup
 from storage.duckdb import FORMAT, DuckDbSeries
 from storage.series import HOUR_MS, Bucket, Horizon, SeriesStore
+from storage.unrolled import Unrolled
 from tests.servers import ROOT
 from tests.storage.rollup_contract import NOON, RollUpContract
 from tests.storage.series_contract import (
@@ -338,6 +339,71 @@ def test_what_is_written_during_a_roll_up_is_not_lost(path: Path):
     store.close()
 
 
+class Interrupted(Unrolled):
+    """After its first answer, before anybody can use it, something happens."""
+
+    def __init__(self, real: Unrolled, happens: Callable[[], None]) -> None:
+        super().__init__(())
+        self._hours = real._hours
+        self._happens: Callable[[], None] | None = happens
+
+    def of(self, device_id: str) -> frozenset[int]:
+        found = super().of(device_id)
+        happens, self._happens = self._happens, None
+        if happens:
+            happens()
+        return found
+
+
+@pytest.mark.parametrize("what", ["late data", "a roll-up", "retention"])
+def test_what_happens_while_a_window_is_planned(store: DuckDbSeries, what: str):
+    """The window shows what was there before, or after; never half of it."""
+    device = new_device()
+    contract_write(store, *(reading(device, NOON + n * HOUR_MS, {"floor": 1}) for n in (0, 1)))
+    store.roll_up(NOON)
+    late = [reading(device, NOON + 5 + n * HOUR_MS, {"floor": 1}) for n in (0, 1)]
+    happens: dict[str, Callable[[], None]] = {
+        "late data": lambda: contract_write(store, *late),
+        "a roll-up": lambda: store.roll_up(NOON + HOUR_MS),
+        "retention": lambda: store.expire(Horizon(raw=NOON + HOUR_MS)),
+    }
+    store._unrolled = Interrupted(store._unrolled, happens[what])
+    step = HOUR_MS if what == "late data" else 1
+    found = store.window("elevator", device, "", "floor", start=NOON, end=NOON + 2 * HOUR_MS, step=step)
+    assert [one.points for one in found] == ([2, 2] if what == "late data" else [1, 1])
+
+
+class HalfWay(Unrolled):
+    """A write that has made its mark and has not stored anything waits for a roll-up to begin, which it must not."""
+
+    def __init__(self, real: Unrolled, roll: Callable[[], None]) -> None:
+        super().__init__(())
+        self._hours = real._hours
+        self.rolling = threading.Thread(target=roll)
+        self.began = threading.Event()
+
+    def touch(self, readings: Iterable[Reading]) -> list[int]:
+        found = super().touch(readings)
+        self.rolling.start()
+        assert not self.began.wait(0.3)
+        return found
+
+    def begin(self, hour: int) -> frozenset[str] | None:
+        self.began.set()
+        return super().begin(hour)
+
+
+def test_a_roll_up_begins_before_a_write_or_after_it(store: DuckDbSeries):
+    device = new_device()
+    contract_write(store, reading(device, NOON, {"floor": 1}))
+    store._unrolled = half_way = HalfWay(store._unrolled, lambda: store.roll_up(NOON))
+    contract_write(store, reading(device, NOON + 1, {"floor": 1}))
+    half_way.rolling.join()
+    assert store.unrolled() == []
+    (bucket,) = store.window("elevator", device, "", "floor", start=NOON, end=NOON + HOUR_MS, step=HOUR_MS)
+    assert bucket.points == 2
+
+
 def test_a_store_that_is_closed_during_a_roll_up_ends_it(path: Path):
     store = DuckDbSeries(path, chunk_rows=1)
     contract_write(store, *(reading(new_device(), NOON + n, {"floor": 1}) for n in range(300)))
@@ -379,7 +445,7 @@ def test_late_data_that_comes_while_its_hour_is_dropped(path: Path):
 
 def test_a_write_that_failed_leaves_a_mark_that_does_no_harm(store: DuckDbSeries):
     device = new_device()
-    with pytest.raises(duckdb.DataError):
+    with pytest.raises(duckdb.Error):
         contract_write(store, reading(device, NOON, {"floor": "three"}))
     contract_write(store, reading(device, NOON, {"floor": 3}))
     store.roll_up(NOON)
