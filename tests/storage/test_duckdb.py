@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -371,6 +372,40 @@ def test_what_happens_while_a_window_is_planned(store: DuckDbSeries, what: str):
     step = HOUR_MS if what == "late data" else 1
     found = store.window("elevator", device, "", "floor", start=NOON, end=NOON + 2 * HOUR_MS, step=step)
     assert [one.points for one in found] == ([2, 2] if what == "late data" else [1, 1])
+
+
+class WrittenMeanwhile(DuckDbSeries):
+    """Late data comes when the rows of a roll-up are made already."""
+
+    late: Reading | None = None
+
+    def _roll_chunk(self, *facts: Any) -> None:
+        super()._roll_chunk(*facts)
+        late, self.late = self.late, None
+        if late:
+            contract_write(self, late)
+
+
+@pytest.mark.parametrize("same_device", [True, False])
+def test_an_hour_that_is_written_to_while_it_is_rolled_up_is_still_unrolled(path: Path, same_device: bool):
+    device = new_device()
+    other = device if same_device else new_device()
+    store = WrittenMeanwhile(path)
+    contract_write(store, *(reading(one, NOON, {"floor": 1}) for one in {device, other}))
+    store.late = reading(other, NOON + 1, {"floor": 1})
+    store.roll_up(NOON)
+    assert store.unrolled() == [NOON]
+
+    def points() -> list[int]:
+        hour = {"start": NOON, "end": NOON + HOUR_MS, "step": HOUR_MS}
+        return [store.window("elevator", one, "", "floor", **hour)[0].points for one in (device, other)]
+
+    expected = [2, 2] if same_device else [1, 2]
+    assert points() == expected
+    store.roll_up(NOON)
+    assert store.unrolled() == []
+    assert points() == expected
+    store.close()
 
 
 class HalfWay(Unrolled):
