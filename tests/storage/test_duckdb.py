@@ -139,8 +139,15 @@ for _ in range(5):
         store.write(batch(1_800_000_001_000))
     except StoreUnavailable:
         refused += 1
+    try:
+        store.roll_up(1_800_000_000_000)
+    except StoreUnavailable:
+        refused += 1
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 store.write(batch(1_800_000_001_000))
+assert store.unrolled() == [1_800_000_000_000]
+store.roll_up(1_800_000_000_000)
+assert store.unrolled() == []
 store.close()
 print(refused)
 """
@@ -151,10 +158,12 @@ def test_a_full_disk_refuses_and_heals(path: Path):
         [sys.executable, "-c", FULL_DISK, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == 5
+    assert int(done.stdout) == 10
     store = DuckDbSeries(path)
     found = store.window("elevator", "s.lift-7", "", "speed_mps", start=0, end=10**15, step=1)
     assert [one.start for one in found] == [1_800_000_000_000, 1_800_000_001_000]
+    found = store.window("elevator", "s.lift-7", "", "note", start=0, end=10**15, step=HOUR_MS)
+    assert [one.points for one in found] == [2]
     store.close()
 
 
