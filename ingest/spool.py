@@ -141,11 +141,10 @@ class Spool:
             first = self._records[0] if self._records else None
             if first is None:
                 self._close_segment()
+            self._note_position(left[-1].segment, left[-1].end)
             for path in {record.segment for record in left} - {first.segment if first else None}:
                 path.unlink(missing_ok=True)
                 del self._sizes[path]
-            if first:
-                self._note_position(first)
 
     def close(self) -> None:
         with self._lock:
@@ -192,8 +191,9 @@ class Spool:
     def _recover(self) -> None:
         paths = sorted(path for path in self._folder.iterdir() if _NAME.fullmatch(path.name))
         segment, drained = self._position()
+        # A name is never used twice: an old position must not be taken for one in a new segment.
+        self._last = max([int(name.stem) for name in paths] + [int(segment.partition(".")[0] or 0)])
         for path in paths:
-            self._last = int(path.stem)
             found = list(_scan(path))
             self.damaged += sum(record is None for record in found)
             kept = [one for one in found if one is not None and not (path.name == segment and one.start < drained)]
@@ -208,14 +208,14 @@ class Spool:
     def _position(self) -> tuple[str, int]:
         try:
             segment, offset = (self._folder / "position").read_text(encoding="ascii").split()
-            return segment, int(offset)
+            return (segment, int(offset)) if _NAME.fullmatch(segment) else ("", 0)
         except (OSError, ValueError):
             return "", 0
 
-    def _note_position(self, first: _Record) -> None:
+    def _note_position(self, segment: Path, drained: int) -> None:
         draft = self._folder / "position.new"
         with suppress(OSError):  # a hint: without it some records are drained twice
-            draft.write_text(f"{first.segment.name} {first.start}", encoding="ascii")
+            draft.write_text(f"{segment.name} {drained}", encoding="ascii")
             draft.replace(self._folder / "position")
 
     def _lost(self, record: _Record) -> list[Spooled]:

@@ -102,6 +102,7 @@ class Storekeeper:
         acknowledge: Callable[[Sequence[Delivery]], int],
         *,
         limited: Callable[[Message], Message] = lambda message: message,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         """`limited` leaves out unknown fields that are too many, as the worker did when the message came."""
         self._store = store
@@ -109,6 +110,7 @@ class Storekeeper:
         self._quarantine = quarantine
         self._acknowledge = acknowledge
         self._limited = limited
+        self._patience_s = patience_s
         self._stop = threading.Event()
         self._lock = threading.Condition()
         self._waiting: deque[Parcel] = deque()
@@ -125,7 +127,7 @@ class Storekeeper:
         """Returns at once, or when the parcel is in the spool. Raises SpoolFull: nothing was taken, try again."""
         with self._lock:
             while self._is_busy(parcel) and not self._is_away():
-                self._lock.wait(timeout=PATIENCE_S / 20)
+                self._lock.wait(timeout=self._patience_s / 20)
             if self._is_away():
                 self._spill([*self._in_hand, *self._waiting, parcel])
                 self._in_hand.clear()
@@ -145,7 +147,7 @@ class Storekeeper:
 
     def _is_away(self) -> bool:
         """Whether messages go to the spool: behind those that are there, or past a store that does not get on."""
-        stuck = bool(self._in_hand) and time.monotonic() - self._since_s > PATIENCE_S
+        stuck = bool(self._in_hand) and time.monotonic() - self._since_s > self._patience_s
         return bool(self.spool.messages) or bool(self.away) or stuck
 
     def _spill(self, parcels: Sequence[Parcel]) -> None:
