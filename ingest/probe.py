@@ -27,7 +27,7 @@ from core.settings import Mqtt
 PATIENCE_S: Final = 5.0
 """A broker that takes longer for one answer is reported as not answering."""
 
-QUIET_S: Final = 0.3
+QUIET_S: Final = 0.2
 """Nothing more is coming when a round trip is over and nothing came for this long."""
 
 

@@ -20,7 +20,9 @@ from tests.brokers import ROOMY, configured, ended
 from tests.conftest import require
 from tests.servers import Mosquitto, free_port, wait_until
 
-MESSAGES = 1_500
+MANY = 1_500
+"""More than Mosquitto keeps by default."""
+
 OPEN = "allow_anonymous true"
 OUR_RIGHTS = ("user us", "topic read tizhuang/v1/#", "topic readwrite tizhuang/v1/+/alerts/+")
 PROBES = "topic readwrite tizhuang-doctor/#"
@@ -49,11 +51,12 @@ class Doctor:
         *,
         keep_mark: bool = False,
         until: str = "",
+        messages: int = 30,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`until`: as if interrupted after this check."""
         settings = Mqtt(url=url) if isinstance(url, str) else url
-        found = check_broker(settings, folder=folder, keep_mark=keep_mark, now=now_ms, tell=tell, messages=MESSAGES)
+        found = check_broker(settings, folder=folder, keep_mark=keep_mark, now=now_ms, tell=tell, messages=messages)
         assert isinstance(found, Generator)
         self.findings: list[Finding] = []
         with closing(found):
@@ -87,7 +90,7 @@ def test_a_broker_as_it_should_be_loses_nothing_and_nothing_is_left_on_it(tmp_pa
     folder = tmp_path / "broker"
     rights = guarded(folder, *OUR_RIGHTS, PROBES, SYS, DEVICES)
     with configured(folder, *ROOMY, *rights, brokers.persistence(folder)) as broker:
-        doctor = Doctor(with_password(broker), tmp_path / "data")
+        doctor = Doctor(with_password(broker), tmp_path / "data", messages=MANY)
         ended(broker)
     assert doctor.levels() == {
         "reach": "ok",
@@ -114,9 +117,9 @@ def test_a_broker_as_it_should_be_loses_nothing_and_nothing_is_left_on_it(tmp_pa
 
 def test_the_defaults_of_mosquitto_lose_what_comes_while_we_are_away(tmp_path: Path):
     with configured(tmp_path / "broker", OPEN) as broker:
-        doctor = Doctor(broker.url, tmp_path)
+        doctor = Doctor(broker.url, tmp_path, messages=MANY)
     assert doctor["queue"].level is Level.LOST
-    assert f"1000 of {MESSAGES} messages" in doctor["queue"].found
+    assert f"1000 of {MANY} messages" in doctor["queue"].found
     assert "max_queued_messages" in doctor["queue"].mend
     assert doctor["in_flight"].level is Level.WARNING
     assert "after 20 messages" in doctor["in_flight"].found
@@ -128,7 +131,7 @@ def test_the_defaults_of_mosquitto_lose_what_comes_while_we_are_away(tmp_path: P
 
 
 def test_a_queue_bounded_in_bytes_and_messages_that_are_too_large(tmp_path: Path):
-    with configured(tmp_path / "broker", OPEN, *ROOMY, "max_queued_bytes 20000", "message_size_limit 1000") as broker:
+    with configured(tmp_path / "broker", OPEN, *ROOMY, "max_queued_bytes 2000", "message_size_limit 1000") as broker:
         doctor = Doctor(broker.url, tmp_path, until="queue")
     assert doctor["queue"].level is Level.LOST
     assert "max_queued_bytes" in doctor["queue"].mend
@@ -156,7 +159,7 @@ def test_a_session_that_does_not_survive(tmp_path: Path):
 
         doctor = Doctor(settings, tmp_path, tell=clear)
     assert doctor["session"].level is Level.LOST
-    assert f"all {MESSAGES} messages" in doctor["session"].found
+    assert "all 30 messages" in doctor["session"].found
 
 
 def test_what_a_killed_doctor_left_is_removed_by_the_next_one(tmp_path: Path):
@@ -169,7 +172,7 @@ def test_what_a_killed_doctor_left_is_removed_by_the_next_one(tmp_path: Path):
         with Probe(settings, space.client("s")) as probe:
             probe.publish(space.topic("retained"), b"kept", retain=True)
             probe.publish(space.topic("away"), b"left")
-        doctor = Doctor(settings, tmp_path)
+        doctor = Doctor(settings, tmp_path, until="queue")
         ended(broker)
     assert doctor["queue"].level is Level.OK
     assert b"tizhuang" not in brokers.kept(folder)
