@@ -124,7 +124,7 @@ class Influx(NamedTuple):
 
 
 @contextmanager
-def influxd(folder: Path, *, port: int | None = None) -> Iterator[Influx]:
+def influxd(folder: Path, *, port: int | None = None, auth: bool = False) -> Iterator[Influx]:
     """InfluxDB whose data stays in `folder`, so that it can be killed and started again."""
     port = port or free_port()
     config = folder / "influxdb.conf"
@@ -133,6 +133,7 @@ def influxd(folder: Path, *, port: int | None = None) -> Iterator[Influx]:
         f'[meta]\ndir = "{folder}/meta"\n'
         f'[data]\ndir = "{folder}/data"\nwal-dir = "{folder}/wal"\nquery-log-enabled = false\n'
         f'[http]\nbind-address = "127.0.0.1:{port}"\nlog-enabled = false\n'
+        f"auth-enabled = {str(auth).lower()}\n"
         "[monitor]\nstore-enabled = false\n[continuous_queries]\nenabled = false\n"
     )
     log = folder / "influxd.log"

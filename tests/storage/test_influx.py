@@ -7,18 +7,28 @@ contract; `deploy/compose.yaml` brings one up.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from core.errors import StoreUnavailable
+from core.reading import Batch
 from core.settings import Influx
 from storage.influx import InfluxSeries
 from storage.series import SeriesStore
-from tests import servers
+from tests import servers, wire
+from tests.conftest import require
 from tests.storage.rollup_contract import RollUpContract
-from tests.storage.series_contract import Reopen, SeriesContract
+from tests.storage.series_contract import Reopen, SeriesContract, T, event, only_value, reading, window, write
 
 _databases = count(1)
 
@@ -79,3 +89,171 @@ class TestContract(SeriesContract, RollUpContract):
     def store(self, reopen: Reopen) -> SeriesStore:
         assert self.current is not None
         return self.current
+
+
+# --- what only a server can do; always against Debian's ---------------------------------------------------------------
+
+
+@pytest.fixture
+def own(influx: servers.Influx) -> Influx:
+    """Settings for a database of its own on Debian's InfluxDB."""
+    return database_of(Influx(url=influx.url))
+
+
+def ask(influx: Influx, statement: str, database: str = "") -> list[dict[str, Any]]:
+    """The rows of one InfluxQL statement, past our own code."""
+    answer = httpx.post(f"{influx.url}/query", params={"q": statement, "db": database, "epoch": "ms"}).json()
+    (result,) = answer["results"]
+    assert "error" not in result, result
+    return [
+        one.get("tags", {}) | dict(zip(one["columns"], row, strict=True))
+        for one in result.get("series", ())
+        for row in one.get("values", ())
+    ]
+
+
+def put(influx: Influx, line: str) -> None:
+    """Another program writes into our database."""
+    httpx.post(f"{influx.url}/write?db={influx.bucket}&precision=ms", content=line).raise_for_status()
+
+
+def test_databases_are_made_with_their_retention(own: Influx):
+    with closing(InfluxSeries(own, raw_days=30, minute_days=365, hour_days=3650)):
+        pass
+    kept = {
+        name: ask(own, f'SHOW RETENTION POLICIES ON "{own.bucket}{name}"')[0]["duration"] for name in ("", "_1m", "_1h")
+    }
+    assert kept == {"": "720h0m0s", "_1m": "8760h0m0s", "_1h": "87600h0m0s"}
+
+
+def test_the_schema_is_the_one_in_the_docs(own: Influx):
+    with closing(opened(own)) as store:
+        write(
+            store, reading("site-a.lift-1", T, {"floor": 3, "moving": True, "speed_mps": 0.5, "door": "open", "x": 2})
+        )
+        write(store, reading("site-a.pile-1", T, {"temp_c": 30.0}, kind="charger", part="7", seq=4))
+    (lift,) = ask(own, 'SELECT * FROM "elevator"', own.bucket)
+    assert lift == {
+        "time": T, "site": "site-a", "device": "lift-1", "part": "-",
+        "floor": 3, "moving": True, "speed_mps": 0.5, "door": "open", "x_x": 2, "rx": T + 50,
+    }  # fmt: skip
+    (port,) = ask(own, 'SELECT * FROM "charger"', own.bucket)
+    assert port == {
+        "time": T, "site": "site-a", "device": "pile-1", "part": "7", "temp_c": 30, "rx": T + 50, "seq": 4,
+    }  # fmt: skip
+
+
+def test_a_line_that_the_server_refuses_is_named_with_its_reason_and_the_rest_is_stored(own: Influx):
+    """A field that another program, or another firmware's gateway, wrote as something else."""
+    with closing(opened(own)) as store:
+        put(own, f'elevator,device=old,part=-,site=s speed_mps="fast" {T}')
+        good = [reading(f"s.lift-{number}", T, {"floor": 3}) for number in range(20)]
+        bad = reading("s.odd", T, {"speed_mps": 0.5, "floor": 3})
+        refused = store.write(Batch((*good[:7], bad, *good[7:], event("s.lift-1", T, "e-1"))))
+        assert [one.item for one in refused] == [bad]
+        assert "field type conflict" in refused[0].reason
+        assert all(only_value(store, one.device_id, "floor") == 3 for one in good)
+        assert window(store, "s.odd", "floor") == []
+        assert len(store.events("s.lift-1", start=T, end=T + 1, limit=5)) == 1
+
+
+def test_a_sample_older_than_raw_data_is_kept_is_refused_and_is_a_sign_of_life(own: Influx):
+    with closing(InfluxSeries(own, raw_days=30, minute_days=365, hour_days=3650)) as store:
+        now = time.time_ns() // 1_000_000
+        old = reading("s.lift", now - 31 * 86_400_000, {"floor": 3}, rx=now)
+        fresh = reading("s.lift", now - 29 * 86_400_000, {"floor": 4}, rx=now)
+        (refused,) = store.write(Batch((old, fresh)))
+        assert refused.item is old
+        assert "series.raw_days = 30" in refused.reason
+        assert store.last_seen() == {"s.lift": now}
+
+
+def test_a_database_that_was_dropped_under_us_is_made_again(own: Influx):
+    with closing(opened(own)) as store:
+        write(store, reading("s.lift", T, {"floor": 3}))
+        ask(own, f'DROP DATABASE "{own.bucket}"')
+        write(store, reading("s.lift", T + 1, {"floor": 4}))
+        assert [one.last for one in window(store, "s.lift", "floor")] == [4]
+        ask(own, f'DROP DATABASE "{own.bucket}_1h"')
+        assert store.newest_events() == []
+
+
+ids = st.text(wire.CHARACTERS, min_size=1, max_size=8).filter(lambda id: id != "-")
+"""A part "-" would be the device itself; no id and no part of the wire contract is one."""
+
+
+@given(ids, ids, ids | st.just(""), st.text(wire.CHARACTERS, max_size=6))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_ids_parts_names_and_texts_of_any_kind_come_back(own: Influx, site: str, device: str, part: str, text: str):
+    """The wire contract lets few characters through; the store must not rely on it."""
+    device_id = f"{site.replace('.', '')}.{device}"
+    with closing(opened(own)) as store:
+        one = reading(device_id, T, {"floor_label": text, f"n{text}": 1.5, f"t{text}": text}, part=part)
+        write(store, one, event(device_id, T, f"e{text}", code=text, table=text))
+        for name, value in one.fields.items():
+            assert only_value(store, device_id, name, part=part) == value
+        assert {found.id for found in store.events(device_id, start=T, end=T + 1, limit=500)} >= {f"e{text}"}
+    with closing(opened(own)) as store:
+        held = store.last_values([device_id])[device_id, part].values
+        assert {name: held[name] for name in one.fields} == {name: (value, T) for name, value in one.fields.items()}
+
+
+def test_a_server_that_is_away_when_we_start_is_taken_up_when_it_comes(tmp_path: Path):
+    require("influxd")
+    port = servers.free_port()
+    settings = Influx(url=f"http://127.0.0.1:{port}")
+    with servers.influxd(tmp_path, port=port), closing(opened(settings)) as store:
+        write(store, reading("s.lift", T, {"floor": 3, "door": "open"}))
+    with closing(opened(settings)) as store:
+        for question in (
+            lambda: store.write(Batch((reading("s.lift", T + 1, {"floor": 4}),))),
+            lambda: window(store, "s.lift", "floor"),
+            store.newest_events,
+            store.unrolled,
+        ):
+            with pytest.raises(StoreUnavailable, match="does not answer"):
+                question()
+        assert store.last_values() == {}
+        store.heard(Batch((reading("s.lift", T + 2, {"floor": 5}),)))
+        assert store.last_values()["s.lift", ""].values == {"floor": (5, T + 2)}
+        with servers.influxd(tmp_path, port=port):
+            write(store, reading("s.lift", T + 1, {"floor": 4}))
+            assert store.last_values()["s.lift", ""].values == {"floor": (5, T + 2), "door": ("open", T)}
+            assert [one.last for one in window(store, "s.lift", "floor")] == [3, 4]
+
+
+def test_another_program_on_the_port_is_not_taken_for_influxdb(mosquitto: servers.Mosquitto):
+    with closing(opened(Influx(url=f"http://127.0.0.1:{mosquitto.port}"))) as store, pytest.raises(StoreUnavailable):
+        store.newest_events()
+
+
+def test_user_and_password(tmp_path: Path):
+    require("influxd")
+    with servers.influxd(tmp_path, auth=True) as server:
+        admin = {"u": "boss", "p": "s:e/c@r%t"}
+        create = "CREATE USER boss WITH PASSWORD 's:e/c@r%t' WITH ALL PRIVILEGES"
+        httpx.post(f"{server.url}/query", params={"q": create}).raise_for_status()
+        for who, fault in (("", "unable to parse authentication credentials"), ("boss:wrong@", "authorization failed")):
+            stranger = Influx(url=server.url.replace("//", f"//{who}"))
+            with closing(opened(stranger)) as store, pytest.raises(StoreUnavailable, match=fault):
+                store.newest_events()
+        known = Influx(url=server.url.replace("//", "//boss:s%3Ae%2Fc%40r%25t@"))
+        with closing(opened(known)) as store:
+            write(store, reading("s.lift", T, {"floor": 3}))
+        for statement in (
+            "CREATE USER clerk WITH PASSWORD 'x'",
+            *(f'GRANT ALL ON "tizhuang{name}" TO clerk' for name in ("", "_1m", "_1h")),
+        ):
+            httpx.post(f"{server.url}/query", params={"q": statement} | admin).raise_for_status()
+        clerk = Influx(url=server.url.replace("//", "//clerk:x@"))
+        with closing(opened(clerk)) as store:  # may write and read, and make nothing
+            write(store, reading("s.lift", T + 1, {"floor": 4}))
+            assert [one.last for one in window(store, "s.lift", "floor")] == [3, 4]
+
+
+def test_a_far_server_is_sent_packed_bodies(own: Influx):
+    """0.0.0.0 is this machine under a name that does not look like it."""
+    far = own.model_copy(update={"url": own.url.replace("127.0.0.1", "0.0.0.0")})
+    with closing(opened(far)) as store:
+        write(store, *(reading("s.lift", T + number, {"floor": 3}) for number in range(200)))
+        assert len(window(store, "s.lift", "floor")) == 200
