@@ -227,6 +227,11 @@ def _keep_the_fuller(cursor: duckdb.DuckDBPyConnection, kind: str, hour: int, de
 # --- columns ---------------------------------------------------------------------------------------------------------
 
 
+def joined(how: str, what: str, field: str) -> str:
+    """A number of several rows. A row of one point has only its last value: four times the same would fill the disk."""
+    return f'{how}(coalesce("{field}".{what}, "{field}"."last"))'
+
+
 def is_number(spec: FieldSpec) -> bool:
     """Whether a field has a mean."""
     return spec.type in (int, float)
@@ -240,7 +245,9 @@ def _struct(spec: FieldSpec) -> str:
 
 def _rolled(name: str, spec: FieldSpec) -> str:
     """Points of one field -> the struct of a row; NULL where there is none."""
-    numbers = f'total := sum("{name}"::DOUBLE), minimum := min("{name}"), maximum := max("{name}"), '
+    several = f'CASE WHEN count("{name}") > 1 THEN {{0}} END'
+    wanted = {"total": f'sum("{name}"::DOUBLE)', "minimum": f'min("{name}")', "maximum": f'max("{name}")'}
+    numbers = "".join(f"{what} := {several.format(value)}, " for what, value in wanted.items())
     return (
         f'CASE WHEN count("{name}") > 0 THEN struct_pack(points := count("{name}")::INTEGER, '
         f'{numbers if is_number(spec) else ""}"last" := arg_max("{name}", points.ts)) END'
@@ -249,7 +256,7 @@ def _rolled(name: str, spec: FieldSpec) -> str:
 
 def _rolled_again(name: str, spec: FieldSpec) -> str:
     """Rows of minutes -> the struct of an hour."""
-    numbers = "".join(f'{what} := {how}("{name}".{what}), ' for how, what in JOINED)
+    numbers = "".join(f"{what} := {joined(how, what, name)}, " for how, what in JOINED)
     return (
         f'CASE WHEN count("{name}") > 0 THEN struct_pack(points := sum("{name}".points)::INTEGER, '
         f'{numbers if is_number(spec) else ""}"last" := arg_max("{name}"."last", rows.ts)) END'

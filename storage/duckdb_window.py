@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from core.kinds import all_fields
-from storage.duckdb_rollup import JOINED, SUFFIX, is_number
+from storage.duckdb_rollup import JOINED, SUFFIX, is_number, joined
 from storage.rollup import Partial, Resolution, Slice
 
 Asked = tuple[str, str, str, str]
@@ -67,16 +67,15 @@ def _rolled(cursor: duckdb.DuckDBPyConnection, asked: Asked, cut: Slice, start: 
     suffix = SUFFIX[cut.rows]
     parameters: list[Any] = [start, device_id, part, cut.start, cut.end]
     if spec is None:
-        table, one, numbers = f"extra_{suffix}", "", "if(count(total) = count(*), {0}, NULL)"
-        only = "name = ? AND kind = ?"
+        table, one, only = f"extra_{suffix}", "", "name = ? AND kind = ?"
+        numbers = [f"if(count(total) = count(*), {how}({what}), NULL)" for how, what in JOINED]
         parameters += [field, kind]
     else:
-        table, one, numbers = f"{kind}_{suffix}", f'"{field}".', "{0}" if is_number(spec) else "NULL"
-        only = f'"{field}" IS NOT NULL'
-    totals = [numbers.format(f"{how}({one}{what})") for how, what in JOINED]
+        table, one, only = f"{kind}_{suffix}", f'"{field}".', f'"{field}" IS NOT NULL'
+        numbers = [joined(how, what, field) if is_number(spec) else "NULL" for how, what in JOINED]
     rows = cursor.execute(
         f"""
-        SELECT counted - counted % ? AS step, sum({one}points)::BIGINT, arg_max({one}"last", ts), {", ".join(totals)}
+        SELECT counted - counted % ? AS step, sum({one}points)::BIGINT, arg_max({one}"last", ts), {", ".join(numbers)}
         FROM (SELECT *, greatest(ts, ?) AS counted FROM {table}
               WHERE device_id = ? AND part = ? AND ts >= ? AND ts < ? AND {only})
         GROUP BY step ORDER BY step

@@ -372,11 +372,14 @@ class RollUpContract:
         for n in range(4):
             backlog = reading(silent, age + n * MINUTE_MS, {"floor": 1 + n, "x": float(n)})
             write(store, backlog, reading(device, age + n * MINUTE_MS, {"motor_temp_c": 10.0 + n, "y": "b"}))
+            store.expire(Horizon(raw=age + HOUR_MS))  # what waits to be rolled up stays
             roll_all(store, before=age + AGE_MS)
+        write(store, reading(silent, age + 3 * MINUTE_MS, {"floor": 8, "x": 5.0}))  # as many points: the newer ones
+        roll_all(store, before=age + AGE_MS)
         store.expire(Horizon(raw=age + HOUR_MS))
         for asked in before_and_after(store, reopen):
-            assert hour_window(asked, silent, "floor", base=age) == [Bucket(age, 4, 4, 2.5, 1, 4)]
-            assert hour_window(asked, silent, "x", base=age) == [Bucket(age, 4, 3.0, 1.5, 0.0, 3.0)]
+            assert hour_window(asked, silent, "floor", base=age) == [Bucket(age, 4, 8, 3.5, 1, 8)]
+            assert hour_window(asked, silent, "x", base=age) == [Bucket(age, 4, 5.0, 2.0, 0.0, 5.0)]
             assert hour_window(asked, device, "motor_temp_c", base=age) == [Bucket(age, 4, 13.0, 11.5, 10.0, 13.0)]
             assert hour_window(asked, device, "y", base=age) == [Bucket(age, 4, "b", None, None, None)]
             for one in (device, other):
