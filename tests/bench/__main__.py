@@ -11,9 +11,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.bench.charts import charts
 from tests.bench.figures import Figure, json_line, machine, table
 from tests.bench.latency import latency, ticket
 from tests.bench.options import parse
+from tests.bench.outage import outage
 from tests.bench.quick import demo, pure, series_writes
 from tests.bench.steady import steady
 from tests.bench.throughput import throughput
@@ -26,6 +28,8 @@ SCENARIOS = {
     "throughput": throughput,
     "latency": latency,
     "steady": steady,
+    "outage": outage,
+    "charts": charts,
 }
 
 
