@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -57,7 +58,7 @@ def check_broker(
         return
     took_ms = (time.monotonic() - started) * 1000
     with main:
-        seen, seen_ms = _about(main), now()
+        seen, seen_ms = _about(settings, space), now()
         name = seen.version or "a broker that does not tell its name"
         user = urlsplit(settings.url).username
         yield Finding(
@@ -75,7 +76,7 @@ def check_broker(
             ("broker.size", _size(settings, space)),
             ("broker.retained", _retained(settings, space)),
             ("broker.will", _last_will(settings, space, main)),
-            ("broker.session", check_away(settings, space, tell, messages)),
+            ("broker.queue", check_away(settings, space, tell, messages)),
             (
                 "broker.restart",
                 check_mark(settings, space, folder, keep=keep_mark, now=seen_ms, uptime_s=seen.uptime_s),
@@ -103,12 +104,17 @@ def _way_in(settings: Mqtt, error: ProbeFailed) -> str:
     return "user and password in mqtt.url; password_file and acl_file of Mosquitto"
 
 
-def _about(main: Probe) -> Seen:
-    """Retained messages of the broker itself; they come right after the subscription, or never."""
-    for topic in ("$SYS/broker/version", "$SYS/broker/uptime"):
-        main.subscribe(topic, qos=0)
-    main.wait_for(lambda: len(main.received) >= 2, timeout_s=QUIET_S)
-    told = {one.topic: one.payload.decode(errors="replace") for one in main.received}
+def _about(settings: Mqtt, space: Space) -> Seen:
+    """Retained messages of the broker itself; they come right after the subscription, or never.
+
+    On a connection of its own: some brokers end it for that.
+    """
+    told: dict[str, str] = {}
+    with suppress(ProbeFailed), Probe(settings, space.client("b")) as probe:
+        for topic in ("$SYS/broker/version", "$SYS/broker/uptime"):
+            probe.subscribe(topic, qos=0)
+        probe.wait_for(lambda: len(probe.received) >= 2, timeout_s=QUIET_S)
+        told = {one.topic: one.payload.decode(errors="replace") for one in probe.received}
     uptime = told.get("$SYS/broker/uptime", "").partition(" ")[0]
     version = told.get("$SYS/broker/version", "").replace("mosquitto version", "Mosquitto")
     return Seen(version, int(uptime) if uptime.isdigit() else None)
@@ -154,12 +160,11 @@ def _right_to_listen(settings: Mqtt, space: Space) -> Iterator[Finding]:
 def _unheard(main: Probe, space: Space) -> Finding | None:
     """A finding where we do not hear ourselves on a topic of our own: nothing else can be tried then."""
     topic = space.topic("echo")
-    granted = main.subscribe(space.topic("echo", "#"))
-    if granted:
-        main.publish(topic, b"echo")
-        granted = main.wait_for(lambda: any(one.payload == b"echo" for one in main.received), timeout_s=SOON_S)
-    if granted:
-        return None
+    with suppress(ProbeFailed):  # some brokers end the connection of who may not
+        if main.subscribe(space.topic("echo", "#")):
+            main.publish(topic, b"echo")
+            if main.wait_for(lambda: any(one.payload == b"echo" for one in main.received), timeout_s=SOON_S):
+                return None
     return Finding(
         "broker.probe",
         Level.UNKNOWN,

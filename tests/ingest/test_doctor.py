@@ -13,6 +13,7 @@ import pytest
 
 from core.doctor import NOT_CHECKED, NOTHING_LOST, SOMETHING_LOST, Finding, Level, exit_code
 from core.settings import Mqtt
+from ingest.broker import embedded_broker
 from ingest.doctor import check_broker
 from ingest.probe import Probe, Space
 from tests import brokers
@@ -176,6 +177,28 @@ def test_what_a_killed_doctor_left_is_removed_by_the_next_one(tmp_path: Path):
         ended(broker)
     assert doctor["queue"].level is Level.OK
     assert b"tizhuang" not in brokers.kept(folder)
+
+
+def test_an_operator_who_loses_patience_leaves_nothing_behind(tmp_path: Path):
+    def interrupt(told: str) -> None:
+        if told.startswith("coming back"):
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "broker"
+    with configured(folder, OPEN, *ROOMY, brokers.persistence(folder)) as broker:
+        with pytest.raises(KeyboardInterrupt):
+            Doctor(broker.url, tmp_path, tell=interrupt)
+        ended(broker)
+    assert b"tizhuang" not in brokers.kept(folder)
+
+
+def test_the_broker_of_the_demo_can_be_asked_too(tmp_path: Path):
+    """It ends a connection that asks for $SYS, and answers nothing while it waits for acknowledgements."""
+    with embedded_broker(0) as port:
+        doctor = Doctor(f"mqtt://127.0.0.1:{port}", tmp_path, messages=300)
+    assert "does not tell its name" in doctor["reach"].found
+    assert doctor["queue"].level is Level.OK
+    assert "100 sent" in doctor["in_flight"].found
 
 
 class TestRestart:

@@ -23,7 +23,7 @@ from storage.folder import held
 from storage.records import address, open_records
 from tests import servers
 from tests.conftest import require
-from tests.servers import program, wait_until
+from tests.servers import wait_until
 
 HOUR_MS = 3_600_000
 _databases = count(1)
@@ -208,22 +208,15 @@ class TestInfluxWithPasswords:
     def guarded(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         """A server that asks who we are; `admin` may do everything, `reader` may read `there`, `writer` all of it."""
         require("influxd")
-        folder = tmp_path_factory.mktemp("guarded")
-        with servers.influxd(folder) as server:
-            url = server.url
-            asked(url, "CREATE USER admin WITH PASSWORD 'a' WITH ALL PRIVILEGES")
+        with servers.influxd(tmp_path_factory.mktemp("guarded"), auth=True) as server:
+            asked(server.url, "CREATE USER admin WITH PASSWORD 'a' WITH ALL PRIVILEGES")
+            url = server.url.replace("//", "//admin:a@")
             for name in ("reader", "writer"):
                 asked(url, f"CREATE USER {name} WITH PASSWORD 'x'")
             for database in ("there", "there_1m", "there_1h"):
                 asked(url, f'CREATE DATABASE "{database}"')
                 asked(url, f'GRANT READ ON "{database}" TO reader')
                 asked(url, f'GRANT ALL ON "{database}" TO writer')
-            server.child.terminate()
-            server.child.wait(timeout=10)
-        config = folder / "influxdb.conf"
-        config.write_text(config.read_text().replace("[http]\n", "[http]\nauth-enabled = true\n"))
-        with servers.process([str(program("influxd")), "-config", str(config)], log=folder / "log"):
-            wait_until("influxd with passwords", lambda: servers.answers(server.port))
             yield f"127.0.0.1:{server.port}"
 
     @staticmethod
