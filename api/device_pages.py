@@ -15,7 +15,17 @@ from api.devices import DeviceId
 
 router = APIRouter()
 
-RANGES: Final = {"15m": 15 * 60_000, "1h": 3_600_000, "6h": 6 * 3_600_000, "24h": 24 * 3_600_000, "7d": 7 * 86_400_000}
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
+RANGES: Final = {
+    "15m": _HOUR_MS // 4,
+    "1h": _HOUR_MS,
+    "6h": 6 * _HOUR_MS,
+    "24h": _DAY_MS,
+    "7d": 7 * _DAY_MS,
+    "30d": 30 * _DAY_MS,
+    "1y": 365 * _DAY_MS,
+}
 _FIRST_CHOICE: Final = ("speed_mps", "temp_c", "power_w", "floor", "voltage_v")
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from api import models, ticket_views
 from api.services import Services
+from core.errors import StoreUnavailable
 from core.faults import FAULTS
 from core.fields import STALE_MS, FieldSpec
 from core.kinds import KINDS, all_fields, part_fields
@@ -149,7 +150,12 @@ def detail(services: Services, glance: Tile) -> models.DeviceDetail:
     device_id, now = glance.device.id, services.now()
     incidents = services.incidents.find(open_only=True, device_id=device_id)
     tickets = services.tickets.find(open_only=True, device_id=device_id)
-    recent = services.series.events(device_id, start=now - EVENT_DAYS_MS, end=now + EVENT_DAYS_MS, limit=MAX_EVENTS)
+    recent: list[Event] = []
+    history_away = ""
+    try:
+        recent = services.series.events(device_id, start=now - EVENT_DAYS_MS, end=now + EVENT_DAYS_MS, limit=MAX_EVENTS)
+    except StoreUnavailable as error:  # tickets and live values must be seen all the same
+        history_away = str(error)
     contractors = services.registry.contractors()
     return models.DeviceDetail(
         **glance.device.model_dump(),
@@ -159,6 +165,7 @@ def detail(services: Services, glance: Tile) -> models.DeviceDetail:
         incidents=[ticket_views.incident(one) for one in incidents],
         tickets=[ticket_views.ticket(one, contractors) for one in tickets],
         events=[_event(one) for one in recent],
+        history_away=history_away,
     )
 
 

@@ -119,6 +119,7 @@ class DeviceDetail(Device):
     incidents: list[Incident] = Field(description="open ones, newest first")
     tickets: list[Ticket] = Field(description="open ones, most urgent first")
     events: list[Event] = Field(description="of the last 7 days, newest first, at most 50")
+    history_away: str = Field(description="why the series store has no events and charts just now, or empty")
 
 
 class Event(BaseModel):

@@ -14,7 +14,7 @@ from api.devices import DeviceId
 router = APIRouter(tags=["devices"])
 
 HOUR_MS: Final = 3_600_000
-MAX_SPAN_MS: Final = 400 * 24 * HOUR_MS
+MAX_SPAN_MS: Final = 3_660 * 24 * HOUR_MS
 DEFAULT_BUCKETS: Final = 500
 MAX_BUCKETS: Final = 5_000
 MAX_MS: Final = 253_402_300_800_000
@@ -43,7 +43,10 @@ def series(
         Query(ge=1, le=MAX_SPAN_MS, description=f"ms; default: at most {DEFAULT_BUCKETS} buckets"),
     ] = None,
 ) -> models.Series:
-    """At most 400 days and 5 000 buckets at once. A field that was never sent answers with no buckets."""
+    """At most 10 years and 5 000 buckets at once. Data older than `series.raw_days` comes in whole minutes or hours.
+
+    A field that was never sent answers with no buckets.
+    """
     kind = services.registry.device(device_id).kind
     end = services.now() + 1 if to is None else to
     begin = max(0, end - HOUR_MS) if start is None else start
@@ -80,7 +83,7 @@ def _check(begin: int, end: int, step: int) -> None:
     if begin >= end:
         raise _wrong("from", "must be before `to`")
     if end - begin > MAX_SPAN_MS:
-        raise _wrong("from", "a window is at most 400 days long")
+        raise _wrong("from", "a window is at most 3660 days long")
     if (end - begin) // step > MAX_BUCKETS:
         raise _wrong("step", f"too fine: more than {MAX_BUCKETS} buckets")
 

@@ -162,7 +162,7 @@ def house(folder: Path, **sections: Any) -> Iterator[House]:
     settings = load(data={"dir": folder}, **sections)
     with (
         closing(records.open_records(records.address("", folder))) as opened,
-        closing(open_series(settings.influx, folder)) as store,
+        closing(open_series(settings)) as store,
     ):
         services = Services(
             settings=settings,
