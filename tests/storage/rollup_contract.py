@@ -197,12 +197,17 @@ class RollUpContract:
         values: list[Value] = [1.0, 2, "on", True, 5.0]
         for minute, value in enumerate(values):
             write(store, reading(device, NOON + minute * MINUTE_MS, {"x": value}))
+        write(store, reading(device, NOON + 1, {"x": "two in one minute"}))
         roll_all(store)
         for asked in before_and_after(store, reopen):
-            assert hour_window(asked, device, "x") == [Bucket(NOON, 5, 5.0, None, None, None)]
-            by_minute = asked.window("elevator", device, "", "x", start=NOON, end=NOON + HOUR_MS, step=MINUTE_MS)
-            assert [one.mean for one in by_minute] == [1.0, 2.0, None, None, 5.0]
-            assert [one.last for one in by_minute] == [1.0, 2, "on", True, 5.0]
+            assert hour_window(asked, device, "x") == [Bucket(NOON, 6, 5.0, None, None, None)]
+
+            def by(step: int, asked: SeriesStore = asked) -> list[Bucket]:
+                return asked.window("elevator", device, "", "x", start=NOON, end=NOON + HOUR_MS, step=step)
+
+            assert by(5 * MINUTE_MS) == [Bucket(NOON, 6, 5.0, None, None, None)]
+            assert [one.mean for one in by(MINUTE_MS)] == [None, 2.0, None, None, 5.0]
+            assert [one.last for one in by(MINUTE_MS)] == ["two in one minute", 2, "on", True, 5.0]
 
     # marks
 
