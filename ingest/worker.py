@@ -95,6 +95,8 @@ class Worker:
         self._on_flow = on_flow
         self._strangers: dict[str, str] = {}
         """Kind by device id, of devices that spoke before anybody could know them."""
+        self._clockless: dict[str, int] = {}
+        """The last instant given to a message without a usable clock, by device id."""
         self._repeats = Repeats()
         self._unknown = unknown
         self._stop = threading.Event()
@@ -176,10 +178,11 @@ class Worker:
         # A time that was too far ahead when the message came first may be believable when it comes again.
         doubtful = [one for one in decoded if one.message.clock_ok and one.delivery.repeated]
         first: dict[int, int] = {}
+        receipts = [_receipt(one, self._own_instant(one)) for one in clockless]
 
         def look_up() -> None:
             if clockless:
-                settled = self._receipts.settle([_receipt(one) for one in clockless])
+                settled = self._receipts.settle(receipts)
                 first.update((id(one), rx) for one, rx in zip(clockless, settled, strict=True))
             if doubtful:
                 known = self._receipts.known([_digest(one.delivery) for one in doubtful])
@@ -189,6 +192,14 @@ class Worker:
             return decoded
         self._counts["clockless"] += len(first)
         return [self._as_received(one, first.get(id(one), one.delivery.rx)) for one in decoded]
+
+    def _own_instant(self, one: _Decoded) -> int:
+        """When a message without a clock came, made unique for its device: two that came at once are two points."""
+        device_id, samples = one.message.device_id, max(1, len(one.message.readings))
+        # The snapshots of a backlog stand one millisecond apart and end where it came.
+        instant = max(one.delivery.rx, self._clockless.get(device_id, 0) + samples)
+        self._clockless[device_id] = instant
+        return instant
 
     def _as_received(self, one: _Decoded, rx: int) -> _Decoded:
         """The message as it would have been decoded at another time."""
@@ -257,8 +268,8 @@ def _may_repeat(delivery: Delivery, message: Message) -> bool:
     return message.has_seq or delivery.repeated or delivery.retained
 
 
-def _receipt(one: _Decoded) -> Receipt:
-    return Receipt(_digest(one.delivery), one.delivery.rx, _may_repeat(one.delivery, one.message))
+def _receipt(one: _Decoded, rx: int) -> Receipt:
+    return Receipt(_digest(one.delivery), rx, _may_repeat(one.delivery, one.message))
 
 
 def _digest(delivery: Delivery) -> str:

@@ -289,6 +289,16 @@ def test_the_same_words_twice_without_a_clock_are_two_points(bench: Bench):
     assert bench.points() == 2
 
 
+def test_messages_without_a_clock_that_come_at_once_are_points_of_their_own(bench: Bench):
+    """Single ones and backlogs, in one batch and in several; in the order in which they came."""
+    for number in range(3):
+        bench.queue.put(LIFT, {"ts": 0, "floor": 1 + number, "seq": number})
+        bench.queue.put(LIFT, [{"ts": ts, "floor": 10 + number, "seq": 10 + 3 * number + ts} for ts in range(3)])
+    bench.settle(at_most=2)
+    assert bench.points() == 12
+    assert bench.series.last_values()["here.lift", ""].values["floor"].value == 12
+
+
 def test_repeats_are_remembered_within_bounds():
     repeats = Repeats()
     assert not repeats.is_repeat("t", b"0")
