@@ -516,6 +516,21 @@ def test_opening_reads_what_was_saved_and_the_hours_that_are_not_rolled_up(path:
     store.close()
 
 
+def test_opening_finds_the_newest_sign_of_life_in_a_sample_that_was_late(path: Path):
+    device = new_device()
+    store = DuckDbSeries(path)
+    contract_write(store, reading(device, NOON, {"floor": 3}, rx=NOON + 5))
+    store.roll_up(NOON)
+    later = NOON + HOUR_MS
+    contract_write(store, reading(device, later + 9, {"floor": 4}, rx=later + 10))
+    contract_write(store, reading(device, later, {"floor": 2}, rx=later + 99))
+    store.close()
+    store = DuckDbSeries(path)
+    assert store.last_values([device])[device, ""].rx == later + 99
+    assert store.last_values([device])[device, ""].values["floor"] == (4, later + 9)
+    store.close()
+
+
 def test_a_file_of_before_roll_ups_is_rolled_up(path: Path):
     device = new_device()
     store = DuckDbSeries(path)
