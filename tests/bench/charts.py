@@ -65,7 +65,7 @@ def _one(folder: Path, options: Options, store: str) -> list[Figure]:
 def _batches(now_ms: int, devices: int) -> Iterator[Batch]:
     """The others speak once; the one speaks twice a minute."""
     yield Batch(tuple(one for number in range(1, devices) for one in _readings(number, now_ms, now_ms)))
-    start = now_ms - DAYS * 24 * _HOUR_MS
+    start = now_ms - DAYS * 24 * _HOUR_MS + 2 * _HOUR_MS  # older ones are dropped while they are written
     day_ms = 24 * _HOUR_MS
     for day in range(start, now_ms, day_ms):
         times = range(day, min(day + day_ms, now_ms), EVERY_S * 1000)
