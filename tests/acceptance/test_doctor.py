@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from tests import brokers, servers
 from tests.acceptance.conftest import serving
 from tests.conftest import require
+from tizhuang import app
 
 pytestmark = pytest.mark.real("mosquitto")
 
@@ -22,17 +23,20 @@ def _server() -> None:
     require("mosquitto")
 
 
-def doctor(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def in_its_own_process(*words: str) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, str(servers.ROOT / "tizhuang.py"), "doctor", *words]
-    return subprocess.run(
-        line, env=os.environ | env, cwd=servers.ROOT, capture_output=True, text=True, timeout=100, check=False
-    )
+    return subprocess.run(line, cwd=servers.ROOT, capture_output=True, text=True, timeout=100, check=False)
+
+
+def doctor(*words: str, **env: str) -> Result:
+    """The same command without a second start of the program."""
+    return CliRunner().invoke(app, ["doctor", *words], env=env)
 
 
 def test_a_default_broker_under_a_live_service(tmp_path: Path, data: Path):
     with brokers.configured(tmp_path / "broker", "allow_anonymous true") as broker:
         with serving(broker, data) as (_, api):
-            seen = doctor("--mqtt-url", broker.url, "--data", str(data))
+            seen = in_its_own_process("--mqtt-url", broker.url, "--data", str(data))
             broker.publish("tizhuang/v1/here/elevator/lift/status", '{"online": true, "ts": 1}')
             counts = api.wait_until_settled(1)
             assert counts["received"] == 1, "the worker heard the doctor"
@@ -62,7 +66,7 @@ def test_a_broker_and_a_store_as_they_should_be(tmp_path: Path, data: Path, infl
         url = f"mqtt://us:s3cret@127.0.0.1:{broker.port}"
         seen = doctor("--data", str(data), "--json", TIZHUANG_MQTT__URL=url, TIZHUANG_INFLUX__URL=influx.url)
         brokers.ended(broker)
-    assert seen.returncode == 0, seen.stdout + seen.stderr
+    assert seen.exit_code == 0, seen.output
     assert "s3cret" not in seen.stdout
     told = json.loads(seen.stdout)
     assert told["exit_code"] == 0
@@ -76,9 +80,9 @@ def test_a_broker_and_a_store_as_they_should_be(tmp_path: Path, data: Path, infl
 
 def test_what_cannot_be_checked(tmp_path: Path):
     nobody = doctor("--mqtt-url", f"mqtt://127.0.0.1:{servers.free_port()}", "--data", str(tmp_path))
-    assert nobody.returncode == 2
+    assert nobody.exit_code == 2
     assert "cannot be reached" in nobody.stdout
     assert "The broker could not be checked" in nobody.stdout
     wrong = doctor("--mqtt-url", "http://broker")
-    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert "must look like mqtt://" in wrong.stderr
