@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from core import mqtt
 from core.settings import Mqtt
 from ingest.subscription import Delivery, Subscription
-from tests import servers
+from tests import brokers, servers
 from tests.conftest import require
 from tests.proxy import proxy
 from tests.servers import Mosquitto, free_port, wait_until
@@ -143,6 +144,40 @@ def test_a_full_queue_holds_the_broker_back_and_loses_nothing(mosquitto: Mosquit
         assert taker.source.received == 10, "read on while nobody took"
         assert payloads(taker.take(700, ack=True)) == list(range(700))
         assert taker.nothing_more()
+
+
+def test_over_tls_large_and_small_messages_come_whole_and_are_acknowledged(tmp_path: Path):
+    """TLS hands over its records at its own pace: what it still holds must not wait for the next one."""
+    require("mosquitto")
+    require("openssl")
+    folder = tmp_path / "broker"
+    cert, lines = brokers.certificate(folder, days=30)
+    with brokers.configured(folder, "allow_anonymous true", "max_inflight_messages 500", lines) as broker:
+        settings = Mqtt(url=broker.url.replace("mqtt://", "mqtts://"), ca_file=cert)
+        source = Subscription(settings, now=lambda: 7, on_connection=lambda _: None)
+        sender = mqtt.client(settings)
+        sender.connect("127.0.0.1", broker.port)
+        sender.loop_start()
+        source.start()
+        try:
+            wait_until("connected", lambda: source.connected)
+            sent = [bytes([number % 256]) * (60_000 if number % 50 == 0 else 30) for number in range(600)]
+            for payload in sent:
+                sender.publish(TOPIC, payload, qos=1)
+            got: list[bytes] = []
+
+            def all_came() -> bool:
+                taken = source.take(100, wait_s=0.05, linger_s=0.02)
+                assert source.ack(taken) == len(taken)
+                got.extend(one.payload for one in taken)
+                return len(got) >= len(sent)
+
+            wait_until("all", all_came)
+            assert got == sent
+        finally:
+            source.close()
+            sender.disconnect()
+            sender.loop_stop()
 
 
 def test_a_broker_that_comes_later(tmp_path: Path):
