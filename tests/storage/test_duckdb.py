@@ -531,6 +531,29 @@ def test_opening_finds_the_newest_sign_of_life_in_a_sample_that_was_late(path: P
     store.close()
 
 
+def test_a_saved_status_knows_when_it_was_received(path: Path):
+    """What was received last counts, also when the other one is found in an hour that is not rolled up."""
+    device = new_device()
+    store = DuckDbSeries(path)
+    contract_write(store, reading(device, NOON, {"online": False}, rx=NOON + 9 * HOUR_MS))
+    store.roll_up(NOON)
+    contract_write(store, reading(device, NOON + HOUR_MS, {"online": True}, rx=NOON + HOUR_MS))
+    store.close()
+    store = DuckDbSeries(path)
+    assert store.last_values([device])[device, ""].values["online"] == (False, NOON)
+    store.close()
+
+
+def test_opening_reads_every_stretch_of_unrolled_hours(path: Path):
+    devices = {hour: new_device() for hour in (0, 1, 5, 9)}
+    store = DuckDbSeries(path)
+    contract_write(store, *(reading(device, NOON + n * HOUR_MS, {"floor": 1}) for n, device in devices.items()))
+    store.close()
+    store = DuckDbSeries(path)
+    assert {device for device, _ in store.last_values()} == set(devices.values())
+    store.close()
+
+
 def test_a_file_of_before_roll_ups_is_rolled_up(path: Path):
     device = new_device()
     store = DuckDbSeries(path)
