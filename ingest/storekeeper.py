@@ -22,8 +22,8 @@ from core.reading import Batch, Event, Message, Reading, Rejected
 from ingest.spool import Spool, Spooled
 from ingest.subscription import Delivery
 
-WRITTEN_AT_ONCE: Final = 5_000
-"""Messages in one write at most."""
+WRITTEN_AT_ONCE: Final = 2_000
+"""Messages in one write at most: a store that works takes them in a fraction of our patience."""
 
 WAITING: Final = 4_000
 """Messages handed over and not yet taken up; with more than that the worker waits."""
@@ -135,6 +135,17 @@ class Storekeeper:
             else:
                 self._waiting.append(parcel)
             self._lock.notify()
+
+    def relieve(self) -> None:
+        """Sends what waits behind a stuck store to the spool. Raises SpoolFull.
+
+        A broker that waits for acknowledgements sends nothing more, so nobody may come to hand anything over.
+        """
+        with self._lock:
+            if (self._in_hand or self._waiting) and self._is_away():
+                self._spill([*self._in_hand, *self._waiting])
+                self._in_hand.clear()
+                self._waiting.clear()
 
     def counts(self) -> Counts:
         with self._lock:

@@ -109,6 +109,7 @@ class Worker:
             deliveries = self._source.take(MAX_BATCH, wait_s=0.2, linger_s=LINGER_S)
             if deliveries:
                 self.settle(deliveries)
+            self._insist(self._keeper.relieve)
 
     def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Judges one batch and hands it over to be stored and acknowledged; gives up because of a stop."""

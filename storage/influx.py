@@ -73,6 +73,8 @@ class InfluxSeries:
         self._opening = threading.Lock()
         self._opened = False
         self._asked_s = 0.0
+        self._away: StoreUnavailable | None = None
+        """Why it could not be opened when it was last tried."""
         with suppress(StoreUnavailable):
             self._open()
 
@@ -189,7 +191,7 @@ class InfluxSeries:
     def window(
         self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int
     ) -> list[Bucket]:
-        self._open()
+        self._need()
         of = rolled.column(kind, field, self._mixed[kind])
         here = f'FROM "{kind}" WHERE {lines.where(device_id, part)}'
         horizon = self._horizon
@@ -220,7 +222,7 @@ class InfluxSeries:
         ]
 
     def unrolled(self) -> list[int]:
-        self._open()
+        self._need()
         return self._unrolled.hours()
 
     def roll_up(self, hour: int) -> None:
@@ -245,12 +247,14 @@ class InfluxSeries:
             self._horizon = horizon
 
     def last_values(self, device_ids: Sequence[str] | None = None) -> dict[tuple[str, str], PartValues]:
-        self._try_to_open()
+        with suppress(StoreUnavailable):
+            self._need()
         with self._lock:
             return self._last.of(device_ids)
 
     def last_seen(self) -> dict[str, int]:
-        self._try_to_open()
+        with suppress(StoreUnavailable):
+            self._need()
         with self._lock:
             return self._last.seen()
 
@@ -265,7 +269,7 @@ class InfluxSeries:
         return [lines.event_of(row, row, row["time"]) for row in rows]
 
     def newest_events(self) -> list[Event]:
-        self._open()  # whoever takes up work after a start wants the last values next, and not those of half a store
+        self._need()  # whoever takes up work after a start wants the last values next, and not those of half a store
         known = f"fault != '{lines.NO_FAULT}' AND time >= {self._horizon.hour}ms"
         (found,) = self._query(
             self._hours,
@@ -286,19 +290,25 @@ class InfluxSeries:
 
     # opening
 
-    def _try_to_open(self) -> None:
-        if not self._opened and time.monotonic() - self._asked_s > ASK_AGAIN_S:
-            with suppress(StoreUnavailable):
-                self._open()
+    def _need(self) -> None:
+        """For a question: opened, or StoreUnavailable; who asks too soon after a failure is not kept waiting."""
+        if not self._opened and self._away is not None and time.monotonic() - self._asked_s < ASK_AGAIN_S:
+            raise StoreUnavailable(str(self._away))
+        self._open()
 
     def _open(self) -> None:
-        """Reads back what is known, once. What was heard meanwhile stays where it is newer."""
+        """Reads back what is known, once. What was heard meanwhile stays where it is newer. Raises StoreUnavailable."""
         with self._opening:
             if not self._opened:
-                self._read_back()
+                try:
+                    self._read_back()
+                except StoreUnavailable as error:
+                    self._away = error
+                    raise
+                finally:
+                    self._asked_s = time.monotonic()
 
     def _read_back(self) -> None:
-        self._asked_s = time.monotonic()
         self._server.ensure(self._keep)
         parts: dict[Key, Part] = {}
         for kind in KINDS:

@@ -38,7 +38,8 @@ class Part:
 
     def held(self) -> dict[str, LastValue]:
         """All values with their times."""
-        return {name: LastValue(value, self.times[name]) for name, value in self.values.items()}
+        times = map(self.times.__getitem__, self.values)
+        return dict(zip(self.values, map(LastValue._make, zip(self.values.values(), times, strict=True)), strict=True))
 
 
 class LastValues:

@@ -273,6 +273,27 @@ def test_a_store_that_hangs_holds_up_nobody_but_itself(shop: Shop):
     assert shop.balance == 0
 
 
+def test_a_store_that_hangs_is_left_behind_even_if_nothing_more_comes(shop: Shop):
+    """A broker sends no more than so many messages without an acknowledgement; nobody hands anything over then."""
+    keeper = shop.again(patience_s=0.05)
+    shop.store.slow.clear()
+    with at_work(keeper):
+        shop.hand_over("lift")
+        assert shop.store.writing.wait(5)
+        shop.keeper.relieve()
+        assert shop.acked == [], "not at once"
+
+        def relieved() -> bool:
+            keeper.relieve()
+            return shop.acked == [1]
+
+        wait_until("in the spool", relieved)
+        assert keeper.counts().spooled == 1
+        shop.store.slow.set()
+        wait_until("drained", lambda: not keeper.counts().spooled)
+    assert shop.balance == 0
+
+
 def test_a_busy_store_makes_the_worker_wait_and_not_the_disk(shop: Shop):
     shop.store.slow.clear()
     with at_work(shop.keeper):

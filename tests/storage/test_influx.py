@@ -7,12 +7,14 @@ contract; `deploy/compose.yaml` brings one up.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -21,14 +23,24 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from core.errors import StoreUnavailable
-from core.reading import Batch
+from core.reading import Batch, Reading, Value
 from core.settings import Influx
 from storage.influx import InfluxSeries
-from storage.series import SeriesStore
+from storage.series import HOUR_MS, MINUTE_MS, Bucket, SeriesStore
 from tests import servers, wire
 from tests.conftest import require
-from tests.storage.rollup_contract import RollUpContract
-from tests.storage.series_contract import Reopen, SeriesContract, T, event, only_value, reading, window, write
+from tests.storage.rollup_contract import NOON, RollUpContract
+from tests.storage.series_contract import (
+    Reopen,
+    SeriesContract,
+    T,
+    assert_buckets,
+    event,
+    only_value,
+    reading,
+    window,
+    write,
+)
 
 _databases = count(1)
 
@@ -257,3 +269,54 @@ def test_a_far_server_is_sent_packed_bodies(own: Influx):
     with closing(opened(far)) as store:
         write(store, *(reading("s.lift", T + number, {"floor": 3}) for number in range(200)))
         assert len(window(store, "s.lift", "floor")) == 200
+
+
+ROLLER: Final = """
+import sys
+from core.settings import Influx
+from storage.influx import InfluxSeries
+store = InfluxSeries(Influx(url=sys.argv[1], bucket=sys.argv[2]), raw_days=36500, minute_days=36500, hour_days=36500)
+print("open", flush=True)
+for hour in store.unrolled():
+    store.roll_up(hour)
+"""
+
+
+def test_a_roll_up_that_was_killed_half_way_gives_the_same_when_it_is_done_again(own: Influx):
+    """Killed ever later, until it comes to its end; some rows of an hour are there then, and some are not."""
+    devices = [f"s.pile-{number}" for number in range(30)]
+
+    def sample(device: str, ts: int) -> Reading:
+        fields: dict[str, Value] = {"temp_c": ts % 977 / 7, "state": "charging", "x": "odd" if ts % 5 == 0 else ts % 11}
+        return reading(device, ts, fields, kind="charger", part="1")
+
+    def answers(store: SeriesStore) -> list[list[Bucket]]:
+        return [
+            store.window("charger", device, "1", field, start=NOON, end=NOON + 3 * HOUR_MS, step=step)
+            for device in devices[::7]
+            for field in ("temp_c", "state", "x")
+            for step in (MINUTE_MS, HOUR_MS)
+        ]
+
+    with closing(opened(own)) as store:
+        for minute in range(0, 180, 2):
+            write(store, *(sample(device, NOON + minute * MINUTE_MS + 7) for device in devices))
+        expected = answers(store)
+    left: list[int] = []
+    while not left or left[-1]:
+        patience_s = 0.01 * 2.5 ** len(left)
+        command = [sys.executable, "-c", ROLLER, own.url, own.bucket]
+        with subprocess.Popen(command, cwd=servers.ROOT, stdout=subprocess.PIPE) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(timeout=patience_s)
+            child.kill()
+        with closing(opened(own)) as store:
+            for found, wanted in zip(answers(store), expected, strict=True):
+                assert_buckets(found, wanted)
+            left.append(len(store.unrolled()))
+    assert left[0] == 3, "killed in the first hour"
+    assert sorted(left, reverse=True) == left
+    rows = ask(own, 'SELECT count("temp_c.n") FROM "charger"', f"{own.bucket}_1h")
+    assert rows[0]["count"] == 3 * len(devices), "and not one row more"
