@@ -14,7 +14,7 @@ import struct
 import threading
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from io import FileIO
 from itertools import islice
@@ -28,6 +28,8 @@ from core.errors import SpoolFull
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 
 RECORDS_AT_ONCE: Final = 64
+RECORD_MESSAGES: Final = 500
+"""In one record at most, so that it can be drained in bites."""
 
 _MARK: Final = b"TZsp"
 _HEAD: Final = struct.Struct("<4sIIII")
@@ -95,31 +97,39 @@ class Spool:
     @property
     def oldest_rx(self) -> int | None:
         """Receive time of the oldest message, Unix ms."""
+        return self._rx_in(0, min)
+
+    @property
+    def newest_rx(self) -> int | None:
+        """Receive time of the newest message of the last record, Unix ms."""
+        return self._rx_in(-1, max)
+
+    def _rx_in(self, index: int, choose: Callable[[Iterable[int]], int]) -> int | None:
         with self._lock:
-            first = self._records[0] if self._records else None
-        if first is None:
-            return None
-        messages = _read(first)
-        return messages[0].rx if messages else None
+            record = self._records[index] if self._records else None
+        messages = _read(record) if record else None
+        return choose(one.rx for one in messages) if messages else None
 
     def append(self, messages: Sequence[Spooled]) -> None:
         """Returns when the messages are on disk. Raises SpoolFull, and is as it was before."""
-        body = zlib.compress(b"".join(map(_packed, messages)), 1)
-        head = _HEAD.pack(_MARK, len(body), len(messages), zlib.crc32(body), 0)[:-4]
-        record = head + struct.pack("<I", zlib.crc32(head)) + body
+        parts = [messages[start : start + RECORD_MESSAGES] for start in range(0, len(messages), RECORD_MESSAGES)]
+        records = [_encoded(part) for part in parts]
+        size = sum(map(len, records))
         with self._lock:
-            if self.bytes + len(record) > self.limit_bytes:
+            if self.bytes + size > self.limit_bytes:
                 raise SpoolFull(f"the spool is full ({self.limit_bytes // 1_000_000} MB, spool.limit_mb)")
             path, file = self._segment()
             start = self._sizes[path]
             try:
-                _write_all(file, record)
+                _write_all(file, b"".join(records))
                 os.fsync(file.fileno())
             except OSError as error:
                 self._give_up(path, start)
                 raise SpoolFull(f"the spool cannot write to {self._folder}: {error.strerror}") from None
-            self._sizes[path] = start + len(record)
-            self._records.append(_Record(path, start, start + len(record), len(messages)))
+            self._sizes[path] = start + size
+            for part, record in zip(parts, records, strict=True):
+                self._records.append(_Record(path, start, start + len(record), len(part)))
+                start += len(record)
             self._messages += len(messages)
 
     def oldest(self, at_most: int) -> Draft | None:
@@ -223,6 +233,13 @@ class Spool:
         self.damaged += 1
         _log.error("a record of the spool cannot be read any more", segment=record.segment.name, at=record.start)
         return []
+
+
+def _encoded(messages: Sequence[Spooled]) -> bytes:
+    """A record."""
+    body = zlib.compress(b"".join(map(_packed, messages)), 1)
+    head = _HEAD.pack(_MARK, len(body), len(messages), zlib.crc32(body), 0)[:-4]
+    return head + struct.pack("<I", zlib.crc32(head)) + body
 
 
 def _packed(one: Spooled) -> bytes:

@@ -2,8 +2,10 @@
 
 The worker hands parcels over and goes on judging; a thread of ours writes them, several at once when they wait. When
 the store fails, or takes too long, everything that waits goes to the spool (durable, acknowledged), and so does all
-that comes until the spool is empty again: the store gets every message in the order in which it came. A store that is
-busy makes the worker wait for a moment, a full spool for as long as it is full.
+that comes until the store answers. Then the spool is drained, oldest first, beside what comes: a new message passes
+the spool when all its points are newer than whatever the spool holds of its device, so that no point is ever written
+by an older message after a newer one. A store that is busy makes the worker wait for a moment, a full spool for as
+long as it is full.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
 import structlog
 
+from core import clock
 from core.errors import BadPayload, StoreUnavailable, TizhuangError
 from core.payload import decode
 from core.reading import Batch, Event, Message, Reading, Rejected
@@ -25,11 +29,17 @@ from ingest.subscription import Delivery
 WRITTEN_AT_ONCE: Final = 2_000
 """Messages in one write at most: a store that works takes them in a fraction of our patience."""
 
+DRAINED_BESIDE: Final = 500
+"""Messages of the spool written between two writes of new ones."""
+
 WAITING: Final = 4_000
 """Messages handed over and not yet taken up; with more than that the worker waits."""
 
 PATIENCE_S: Final = 1.0
 """A write that takes longer than this counts as an outage for all that waits behind it."""
+
+IDLE_S: Final = 0.2
+"""How long to wait for something to do before looking whether we are to stop."""
 
 FIRST_RETRY_S: Final = 0.2
 SLOWEST_RETRY_S: Final = 5.0
@@ -103,6 +113,7 @@ class Storekeeper:
         *,
         limited: Callable[[Message], Message] = lambda message: message,
         patience_s: float = PATIENCE_S,
+        idle_s: float = IDLE_S,
     ) -> None:
         """`limited` leaves out unknown fields that are too many, as the worker did when the message came."""
         self._store = store
@@ -111,11 +122,17 @@ class Storekeeper:
         self._acknowledge = acknowledge
         self._limited = limited
         self._patience_s = patience_s
+        self._idle_s = idle_s
         self._stop = threading.Event()
         self._lock = threading.Condition()
         self._waiting: deque[Parcel] = deque()
         self._in_hand: list[Parcel] = []
-        self._since_s = 0.0
+        self._since_s: float | None = None
+        """When the write that is under way began."""
+        self._behind: dict[str, int] = {}
+        """Newest device time in the spool, Unix ms, by device id: of what this process put there."""
+        # Of what an earlier process left no device time is known, only that none is much later than its receipt.
+        self._behind_carried = (spool.newest_rx or 0) + clock.MAX_AHEAD_MS if spool.messages else 0
         self._counts = Counts()
         self._delay_s = 0.0
         self.away = ""
@@ -133,8 +150,29 @@ class Storekeeper:
                 self._in_hand.clear()
                 self._waiting.clear()
             else:
-                self._waiting.append(parcel)
+                self._waiting.append(self._passing(parcel))
             self._lock.notify()
+
+    def _passing(self, parcel: Parcel) -> Parcel:
+        """The part of the parcel that may pass the spool; the rest goes behind it. Raises SpoolFull."""
+        if not self.spool.messages:
+            self._behind.clear()
+            self._behind_carried = 0
+            return parcel
+        held = [one for one in parcel.kept if not self._may_pass(one.message)]
+        if not held:
+            return parcel
+        theirs = {id(one.delivery) for one in held}
+        self._spill([Parcel([one.delivery for one in held], held, 0, 0)])
+        return parcel._replace(
+            deliveries=[one for one in parcel.deliveries if id(one) not in theirs],
+            kept=[one for one in parcel.kept if id(one.delivery) not in theirs],
+        )
+
+    def _may_pass(self, message: Message) -> bool:
+        """Whether none of its points can be in the spool too."""
+        newest = max(self._behind.get(message.device_id, 0), self._behind_carried)
+        return all(one.ts > newest for one in message.readings) and all(one.ts > newest for one in message.events)
 
     def relieve(self) -> None:
         """Sends what waits behind a stuck store to the spool. Raises SpoolFull.
@@ -154,12 +192,11 @@ class Storekeeper:
     def _is_busy(self, parcel: Parcel) -> bool:
         """The store works and more waits than is good: the worker waits too, and the broker behind it."""
         waiting = sum(len(one.kept) for one in self._waiting)
-        return bool(self._in_hand) and waiting > 0 and waiting + len(parcel.kept) > WAITING
+        return waiting > 0 and waiting + len(parcel.kept) > WAITING and not self._stop.is_set()
 
     def _is_away(self) -> bool:
-        """Whether messages go to the spool: behind those that are there, or past a store that does not get on."""
-        stuck = bool(self._in_hand) and time.monotonic() - self._since_s > self._patience_s
-        return bool(self.spool.messages) or bool(self.away) or stuck
+        """Whether messages go to the spool: the store failed, or does not get on with what it has in hand."""
+        return bool(self.away) or (self._since_s is not None and time.monotonic() - self._since_s > self._patience_s)
 
     def _spill(self, parcels: Sequence[Parcel]) -> None:
         """All of them to the spool, in their order; with the lock held. Raises SpoolFull: none of them is."""
@@ -168,7 +205,11 @@ class Storekeeper:
             self.spool.append(
                 [Spooled(one.delivery.topic, one.delivery.payload, one.rx, one.delivery.retained) for one in kept]
             )
-            self._store.heard(_batch(kept))
+            batch = _batch(kept)
+            for item in batch.items:
+                if self._behind.get(item.device_id, 0) < item.ts:
+                    self._behind[item.device_id] = item.ts
+            self._store.heard(batch)
         self._settle(parcels, stored=0)
 
     def _settle(self, parcels: Sequence[Parcel], *, stored: int, refused: int = 0) -> None:
@@ -194,7 +235,9 @@ class Storekeeper:
     def work(self) -> float:
         """One write, of what waits or of what is in the spool. Seconds for which the store should be left alone."""
         try:
-            worked = self._drain() if self.spool.messages else self._write_waiting()
+            worked = self._write_waiting()
+            if self.spool.messages:
+                worked = self._drain(DRAINED_BESIDE if self._waiting else WRITTEN_AT_ONCE) or worked
         except StoreUnavailable as error:
             if not self._stop.is_set():
                 self._store_failed(error)
@@ -208,13 +251,13 @@ class Storekeeper:
     def _write_waiting(self) -> bool:
         """One write of all that waits. False: nothing did."""
         with self._lock:
-            if not self._waiting:
-                self._lock.wait(timeout=0.2)
+            if not self._waiting and not self.spool.messages:
+                self._lock.wait(timeout=self._idle_s)
             size = 0
             while self._waiting and size < WRITTEN_AT_ONCE:
                 self._in_hand.append(self._waiting.popleft())
                 size += len(self._in_hand[-1].kept)
-            parcels, self._since_s = list(self._in_hand), time.monotonic()
+            parcels = list(self._in_hand)
         if not parcels:
             return False
         kept = [one for parcel in parcels for one in parcel.kept]
@@ -226,9 +269,9 @@ class Storekeeper:
             self._lock.notify()
         return bool(kept)
 
-    def _drain(self) -> bool:
+    def _drain(self, at_most: int) -> bool:
         """The oldest messages of the spool into the store."""
-        draft = self.spool.oldest(WRITTEN_AT_ONCE)
+        draft = self.spool.oldest(at_most)
         if draft is None:
             return False
         kept, rejected = self._decoded(draft.messages)
@@ -263,7 +306,8 @@ class Storekeeper:
         if not kept:
             return 0
         try:
-            refused = self._store.write(_batch(kept))
+            with self._timed():
+                refused = self._store.write(_batch(kept))
         except StoreUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - a bug of ours: one message must not hold up all others
@@ -279,6 +323,15 @@ class Storekeeper:
         parked = [_rejected(one, reason) for one in kept if (reason := _reason(one.message, reasons))]
         self._insist(parked)
         return len(parked)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Lets the worker see how long a write takes."""
+        self._since_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._since_s = None
 
     def _insist(self, rejected: Sequence[Rejected]) -> None:
         """Into quarantine, however long that takes."""

@@ -38,6 +38,8 @@ class Memory:
 
     def __init__(self) -> None:
         self.down: StoreUnavailable | None = None
+        self.points: dict[tuple[str, int], object] = {}
+        """Floor by device and time: the last write wins."""
         self.written: list[int] = []
         """Device times, in the order of writing."""
         self.told: list[int] = []
@@ -54,6 +56,7 @@ class Memory:
         if any(item.device_id == "here.bug" for item in batch.items):
             raise ZeroDivisionError("a bug of ours")
         refused = [Refused(item, "field type conflict") for item in batch.items if item.device_id == "here.odd"]
+        self.points |= {(i.device_id, i.ts): i.fields.get("floor") for i in batch.items if isinstance(i, Reading)}
         self.written += [item.ts for item in batch.items if item.device_id == "here.lift"]
         return refused
 
@@ -79,7 +82,7 @@ class Shop:
     def again(self, patience_s: float = 60) -> Storekeeper:
         self.spool.close()
         self.spool = self._open()
-        self.keeper = Storekeeper(self.store, self.spool, self, self._acknowledge, patience_s=patience_s)
+        self.keeper = Storekeeper(self.store, self.spool, self, self._acknowledge, patience_s=patience_s, idle_s=0.01)
         return self.keeper
 
     def keep(self, rejected: Sequence[Rejected]) -> None:
@@ -89,12 +92,14 @@ class Shop:
         self.acked += [one.mid for one in deliveries]
         return len(deliveries)
 
-    def parcel(self, *devices: str, duplicates: int = 0) -> Parcel:
+    def parcel(self, *devices: str, duplicates: int = 0, at: int | None = None, rx: int = NOW + 500) -> Parcel:
+        """A message of each device, each with a device time of its own unless `at` says so; floors tell them apart."""
         kept, deliveries = [], []
         for device in devices:
             self._sent += 1
-            payload = json.dumps({"ts": NOW + self._sent, "floor": 3}).encode()
-            delivery = Delivery(TOPIC.format(device), payload, NOW + 500, False, False, self._sent, 1, 1)
+            ts = NOW + (self._sent if at is None else at)
+            payload = json.dumps({"ts": ts, "floor": 1 + self._sent % 200}).encode()
+            delivery = Delivery(TOPIC.format(device), payload, rx, False, False, self._sent, 1, 1)
             message = decode(delivery.topic, payload, delivery.rx)
             deliveries.append(delivery)
             kept.append(Kept(delivery, message, delivery.rx))
@@ -157,18 +162,53 @@ def test_a_store_that_is_away_sends_everything_to_the_spool_in_order(shop: Shop)
     assert shop.balance == 0
 
 
-def test_new_messages_queue_behind_the_spool_until_it_is_empty(shop: Shop):
+def answering_with_a_spool(shop: Shop, *, at: int = 100) -> None:
+    """A message of the lift is in the spool, and the store is back but has not got it yet."""
     shop.store.down = StoreUnavailable("away")
-    shop.hand_over("lift")
+    shop.keeper.hand_over(shop.parcel("lift", at=at))
     shop.keeper.work()
     shop.store.down = None
-    shop.hand_over("lift")
+    shop.keeper.away = ""
+
+
+def test_newer_messages_pass_the_spool(shop: Shop):
+    answering_with_a_spool(shop)
+    shop.keeper.hand_over(shop.parcel("lift", at=101))
+    shop.keeper.hand_over(shop.parcel("other", at=5))
+    assert (shop.keeper.counts().spooled, shop.acked) == (1, [1])
+    shop.keeper.work()
+    assert shop.store.written == [NOW + 101, NOW + 100]
+    assert shop.acked == [1, 2, 3]
+    assert shop.balance == 0
+
+
+@pytest.mark.parametrize("at", [100, 99])
+def test_a_message_that_may_speak_of_a_point_in_the_spool_goes_behind_it(shop: Shop, at: int):
+    answering_with_a_spool(shop)
+    mixed = shop.parcel("lift", "other", at=at)
+    again = mixed.deliveries[0]._replace(mid=99)
+    shop.keeper.hand_over(mixed._replace(duplicates=1, deliveries=[*mixed.deliveries, again]))
+    assert shop.keeper.counts().spooled == 2
+    assert shop.acked == [1, 2], "what is in the spool is acknowledged, and the other waits for the store"
+    shop.keeper.work()
+    assert shop.acked == [1, 2, 3, 99]
+    assert shop.store.points["here.lift", NOW + at] == mixed.kept[0].message.readings[0].fields["floor"]
+    assert shop.balance == 0
+
+
+def test_after_a_restart_nothing_passes_that_could_be_in_the_spool(shop: Shop):
+    """Device times of what is in it are not known any more, but none is later than five minutes after its receipt."""
+    answering_with_a_spool(shop)
+    shop.again()
+    bound = 500 + 300_000  # what is in it was received at NOW + 500
+    shop.keeper.hand_over(shop.parcel("other", at=bound))
+    assert shop.keeper.counts().spooled == 2
+    shop.keeper.hand_over(shop.parcel("other", at=bound + 1, rx=NOW + 501))
     assert shop.keeper.counts().spooled == 2
     shop.keeper.work()
-    shop.hand_over("lift")
-    assert shop.keeper.counts().spooled == 0
     shop.keeper.work()
-    assert shop.store.written == [NOW + 1, NOW + 2, NOW + 3]
+    shop.keeper.hand_over(shop.parcel("other", at=1))
+    assert shop.keeper.counts().spooled == 0, "empty again: nobody is held back"
     assert shop.balance == 0
 
 
@@ -313,7 +353,11 @@ def test_a_busy_store_makes_the_worker_wait_and_not_the_disk(shop: Shop):
 
 stories = st.lists(
     st.one_of(
-        st.tuples(st.just("hand over"), st.lists(st.sampled_from(["lift", "lift", "odd", "bug"]), max_size=4)),
+        st.tuples(
+            st.just("hand over"),
+            st.lists(st.sampled_from(["lift", "lift", "other", "odd", "bug"]), max_size=4),
+            st.integers(1, 3) | st.none(),
+        ),
         st.just(("work",)),
         st.just(("down",)),
         st.just(("up",)),
@@ -327,11 +371,11 @@ stories = st.lists(
 @given(stories)
 def test_whatever_happens_nothing_acknowledged_is_lost(tmp_path_factory: pytest.TempPathFactory, story: list[Any]):
     shop = Shop(tmp_path_factory.mktemp("spool"))
-    sent: dict[int, str] = {}
+    sent: dict[int, Kept] = {}
     for word, *facts in story:
         if word == "hand over":
-            parcel = shop.parcel(*facts[0])
-            sent |= {one.mid: one.topic.split("/")[4] for one in parcel.deliveries}
+            parcel = shop.parcel(*facts[0], at=facts[1])
+            sent |= {one.delivery.mid: one for one in parcel.kept}
             shop.keeper.hand_over(parcel)
         elif word == "work":
             shop.keeper.work()
@@ -341,10 +385,18 @@ def test_whatever_happens_nothing_acknowledged_is_lost(tmp_path_factory: pytest.
             shop.store.down = StoreUnavailable("away") if word == "down" else None
         assert shop.balance == 0
     shop.store.down = None
-    while shop.keeper.counts().spooled:
+    for _ in range(100):
         shop.keeper.work()
+        if not shop.keeper.counts().spooled:
+            break
     assert len(shop.acked) == len(set(shop.acked)), "acknowledged twice"
-    acked = {mid: sent[mid] for mid in shop.acked}
-    assert {NOW + mid for mid, device in acked.items() if device == "lift"} <= set(shop.store.written)
-    parked = {json.loads(one.payload)["ts"] for one in shop.parked}
-    assert {NOW + mid for mid, device in acked.items() if device != "lift"} <= parked
+    wanted: dict[tuple[str, int], object] = {}
+    parked = {(one.topic, one.payload) for one in shop.parked}
+    for mid in sorted(shop.acked):
+        one = sent[mid]
+        (said,) = one.message.readings
+        if said.device_id in {"here.odd", "here.bug"}:
+            assert (one.delivery.topic, one.delivery.payload) in parked
+        else:
+            wanted[said.device_id, said.ts] = said.fields["floor"]
+    assert {point: shop.store.points.get(point) for point in wanted} == wanted, "the last message of a point wins"
