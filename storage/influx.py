@@ -234,7 +234,8 @@ class InfluxSeries:
         self._rollups.make(hour, devices, self._mixed)
         with self._writing:
             if self._unrolled.rolled(hour):
-                self._insist(self._raw, "ms", [f"unrolled pending=f {hour}"])
+                with suppress(LinesRefused):  # too old by now: the server has dropped the mark itself
+                    self._insist(self._raw, "ms", [f"unrolled pending=f {hour}"])
                 self._unrolled.forget(hour)
 
     def expire(self, before: Horizon) -> None:

@@ -12,10 +12,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Final, NamedTuple
 
+import structlog
+
 from core.kinds import KINDS, all_fields
 from core.reading import Value
 from storage import influx_lines as lines
-from storage.influx_server import InfluxServer, Series
+from storage.influx_server import InfluxServer, LinesRefused, Series
 from storage.rollup import Partial, Resolution, Slice, added, step_of
 from storage.series import HOUR_MS, MINUTE_MS, Horizon
 
@@ -24,6 +26,8 @@ ROWS_AT_ONCE: Final = 10_000
 
 DEVICES_NAMED: Final = 50
 """With more devices than this, a question for all of them is cheaper."""
+
+_log = structlog.get_logger()
 
 _STATISTICS: Final = ("n", "last", "sum", "min", "max")
 
@@ -175,7 +179,19 @@ class RollUps:
             if fields
         ]
         for first in range(0, len(texts), ROWS_AT_ONCE):
-            self._server.write(database, texts[first : first + ROWS_AT_ONCE], "ms")
+            self._place(database, texts[first : first + ROWS_AT_ONCE])
+
+    def _place(self, database: str, texts: Sequence[str]) -> None:
+        """Rows that the server will never take (too old, or a type that another program chose) must not stop others."""
+        try:
+            self._server.write(database, texts, "ms")
+        except LinesRefused as error:
+            if len(texts) == 1:
+                _log.warning("InfluxDB refuses a row of a roll-up", database=database, row=texts[0], reason=str(error))
+                return
+            middle = len(texts) // 2
+            self._place(database, texts[:middle])
+            self._place(database, texts[middle:])
 
     def _columns(self, kind: str, mixed: Collection[str]) -> list[Column]:
         """The fields that raw points have."""

@@ -180,6 +180,24 @@ def test_a_sample_older_than_raw_data_is_kept_is_refused_and_is_a_sign_of_life(o
         assert store.last_seen() == {"s.lift": now}
 
 
+def test_an_hour_at_the_edge_of_the_retention_does_not_stop_the_roll_ups_of_others(own: Influx):
+    """The server may have dropped its mark, and rows of another program may be of another type."""
+    now = time.time_ns() // 1_000_000
+    fresh, edge = (ts // HOUR_MS * HOUR_MS for ts in (now - 5 * HOUR_MS, now - 10 * HOUR_MS))
+    with closing(InfluxSeries(own, raw_days=1, minute_days=2, hour_days=3)) as store:
+        write(store, *(reading("s.lift", hour + 5, {"speed_mps": 0.5, "floor": 2}, rx=now) for hour in (edge, fresh)))
+        for name in ("", "_1m"):  # as if the server's day were over
+            ask(own, f'ALTER RETENTION POLICY "autogen" ON "{own.bucket}{name}" DURATION 7h SHARD DURATION 1h')
+        put(
+            own.model_copy(update={"bucket": f"{own.bucket}_1h"}),
+            f'elevator,device=x,part=-,site=s speed_mps.n="odd" {now}',
+        )
+        for hour in store.unrolled():
+            store.roll_up(hour)
+        assert store.unrolled() == []
+        assert ask(own, 'SELECT "floor.n" FROM "elevator"', f"{own.bucket}_1m") != []
+
+
 def test_a_database_that_was_dropped_under_us_is_made_again(own: Influx):
     with closing(opened(own)) as store:
         write(store, reading("s.lift", T, {"floor": 3}))
