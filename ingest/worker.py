@@ -23,7 +23,7 @@ from ingest.storekeeper import OUR_BUG, Kept, Parcel, Storekeeper
 from ingest.subscription import Delivery
 
 MAX_BATCH: Final = 500
-LINGER_S: Final = 0.05
+LINGER_S: Final = 0.01
 FIRST_RETRY_S: Final = 0.1
 SLOWEST_RETRY_S: Final = 5.0
 
