@@ -192,16 +192,17 @@ class Inbox:
         self.received = 0
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
-        """Waits for room; more than fits at once goes in bites. After `close` nothing is taken in."""
+        """Takes in what there is room for, and waits for room for the rest. After `close` nothing is taken in."""
+        taken = 0
         with self._changed:
-            for start in range(0, len(deliveries), self._limit):
-                some = deliveries[start : start + self._limit]
-                while len(self._messages) + len(some) > self._limit and not self._closed:
+            while taken < len(deliveries) and not self._closed:
+                some = deliveries[taken : taken + self._limit - len(self._messages)]
+                if not some:
                     self._changed.wait()
-                if self._closed:
-                    return
+                    continue
                 self._messages.extend(some)
                 self.received += len(some)
+                taken += len(some)
                 self._changed.notify_all()
 
     def take(self, at_most: int, *, wait_s: float, linger_s: float) -> list[Delivery]:

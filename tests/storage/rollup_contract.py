@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.clock import EARLIEST_MS
@@ -19,6 +19,7 @@ from core.reading import Batch, Value
 from storage.series import HOUR_MS, MINUTE_MS, Bucket, Horizon, LastValue, SeriesStore
 from tests.storage.series_contract import (
     CHARGER_FIELDS,
+    SHARED,
     Naive,
     Reopen,
     assert_buckets,
@@ -36,9 +37,7 @@ STEPS: Final = (1, 1_000, 90_000, MINUTE_MS, 5 * MINUTE_MS, HOUR_MS, 2 * HOUR_MS
 AGE_MS: Final = 12 * HOUR_MS
 _ages = count(1)
 
-stories = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+stories = settings(max_examples=20, deadline=None, suppress_health_check=SHARED)
 
 
 def new_age() -> int:

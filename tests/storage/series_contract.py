@@ -49,12 +49,11 @@ STRANGE_NAMES: Final = (
 )
 _numbers = count(1)
 
-reopening = settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-often = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+SHARED: Final = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.differing_executors]
+"""Every driver's test class runs the same tests: Hypothesis takes that for a mistake."""
+
+reopening = settings(max_examples=12, deadline=None, suppress_health_check=SHARED)
+often = settings(max_examples=40, deadline=None, suppress_health_check=SHARED)
 
 Reopen = Callable[[], SeriesStore]
 Point = tuple[str, int]
