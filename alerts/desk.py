@@ -82,7 +82,7 @@ class AlertDesk:
             if strangers:
                 self._registry.heard(strangers.items(), now=self._now())
                 self._known |= strangers
-            self._unsaved += self._engine.observe(batch)
+            self._engine.observe(batch, self._unsaved)
             self._save()
 
     def listening(self, connected: bool) -> None:

@@ -126,9 +126,12 @@ class Engine:
 
     # --- what devices say ----------------------------------------------------------------------------------------
 
-    def observe(self, batch: Batch) -> list[Change]:
-        """The changes that these readings and events cause, in the order in which they arrived."""
-        changes: list[Change] = []
+    def observe(self, batch: Batch, changes: list[Change] | None = None) -> list[Change]:
+        """The changes that these readings and events cause, in the order in which they arrived.
+
+        They are added to `changes` as they are found: an error on the way does not take back what was decided before.
+        """
+        changes = [] if changes is None else changes
         for item in batch.items:
             device = self._device(item.device_id, item.kind, item.rx)
             alive = item.sign_of_life

@@ -23,7 +23,7 @@ class IngestStats(NamedTuple):
     spool_bytes: int = 0
     spool_limit_bytes: int = 0
     spool_oldest_rx: int | None = None
-    """Receive time of the oldest message in the spool, Unix ms."""
+    """When the oldest messages in the spool came, Unix ms."""
     in_flight: int = 0
     acked: int = 0
     readings: int = 0

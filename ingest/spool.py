@@ -14,7 +14,7 @@ import struct
 import threading
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from io import FileIO
 from itertools import islice
@@ -32,8 +32,8 @@ RECORD_MESSAGES: Final = 500
 """In one record at most, so that it can be drained in bites."""
 
 _MARK: Final = b"TZsp"
-_HEAD: Final = struct.Struct("<4sIIII")
-"""Mark, bytes of the body, messages in it, checksum of the body, checksum of the head before it."""
+_HEAD: Final = struct.Struct("<4sIIqII")
+"""Mark, bytes of the body, messages in it, newest receive time, checksums of the body and of the head before it."""
 
 _MESSAGE: Final = struct.Struct("<HIq?")
 """Bytes of topic and payload, receive time, retained."""
@@ -63,6 +63,7 @@ class _Record(NamedTuple):
     start: int
     end: int
     messages: int
+    newest_rx: int
 
 
 class Spool:
@@ -78,6 +79,7 @@ class Spool:
         self._sizes: dict[Path, int] = {}
         self._file: FileIO | None = None
         self._last = 0
+        self._broken: set[Path] = set()
         self.damaged = 0
         """Records that could not be read: torn by a power cut, or a disk that forgets."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,19 +98,15 @@ class Spool:
 
     @property
     def oldest_rx(self) -> int | None:
-        """Receive time of the oldest message, Unix ms."""
-        return self._rx_in(0, min)
+        """Newest receive time in the oldest record, Unix ms."""
+        with self._lock:
+            return self._records[0].newest_rx if self._records else None
 
     @property
     def newest_rx(self) -> int | None:
-        """Receive time of the newest message of the last record, Unix ms."""
-        return self._rx_in(-1, max)
-
-    def _rx_in(self, index: int, choose: Callable[[Iterable[int]], int]) -> int | None:
+        """Newest receive time of all messages, Unix ms."""
         with self._lock:
-            record = self._records[index] if self._records else None
-        messages = _read(record) if record else None
-        return choose(one.rx for one in messages) if messages else None
+            return max((record.newest_rx for record in self._records), default=None)
 
     def append(self, messages: Sequence[Spooled]) -> None:
         """Returns when the messages are on disk. Raises SpoolFull, and is as it was before."""
@@ -128,7 +126,8 @@ class Spool:
                 raise SpoolFull(f"the spool cannot write to {self._folder}: {error.strerror}") from None
             self._sizes[path] = start + size
             for part, record in zip(parts, records, strict=True):
-                self._records.append(_Record(path, start, start + len(record), len(part)))
+                newest_rx = max(one.rx for one in part)
+                self._records.append(_Record(path, start, start + len(record), len(part), newest_rx))
                 start += len(record)
             self._messages += len(messages)
 
@@ -152,9 +151,14 @@ class Spool:
             if first is None:
                 self._close_segment()
             self._note_position(left[-1].segment, left[-1].end)
-            for path in {record.segment for record in left} - {first.segment if first else None}:
-                path.unlink(missing_ok=True)
+            for path in sorted({record.segment for record in left} - {first.segment if first else None}):
+                with suppress(OSError):  # it is drained: the next start removes it
+                    # One with a damaged record stays for somebody to look at.
+                    path.rename(path.with_suffix(".damaged")) if path in self._broken else path.unlink(missing_ok=True)
                 del self._sizes[path]
+            if first is None:  # a power cut must not bring back what newer messages have passed
+                with suppress(OSError):
+                    _sync_folder(self._folder)
 
     def close(self) -> None:
         with self._lock:
@@ -206,7 +210,11 @@ class Spool:
         for path in paths:
             found = list(_scan(path))
             self.damaged += sum(record is None for record in found)
-            kept = [one for one in found if one is not None and not (path.name == segment and one.start < drained)]
+            kept = [
+                one
+                for one in found
+                if one is not None and (path.name > segment or (path.name == segment and one.start >= drained))
+            ]
             if kept:
                 self._sizes[path] = path.stat().st_size
                 self._records += kept
@@ -225,12 +233,17 @@ class Spool:
     def _note_position(self, segment: Path, drained: int) -> None:
         draft = self._folder / "position.new"
         with suppress(OSError):  # a hint: without it some records are drained twice
-            draft.write_text(f"{segment.name} {drained}", encoding="ascii")
+            with draft.open("w", encoding="ascii") as file:
+                file.write(f"{segment.name} {drained}")
+                if not self._records:
+                    file.flush()
+                    os.fsync(file.fileno())
             draft.replace(self._folder / "position")
 
     def _lost(self, record: _Record) -> list[Spooled]:
         """The record was whole when it was written or found, and is not any more."""
         self.damaged += 1
+        self._broken.add(record.segment)
         _log.error("a record of the spool cannot be read any more", segment=record.segment.name, at=record.start)
         return []
 
@@ -238,7 +251,8 @@ class Spool:
 def _encoded(messages: Sequence[Spooled]) -> bytes:
     """A record."""
     body = zlib.compress(b"".join(map(_packed, messages)), 1)
-    head = _HEAD.pack(_MARK, len(body), len(messages), zlib.crc32(body), 0)[:-4]
+    newest_rx = max(one.rx for one in messages)
+    head = _HEAD.pack(_MARK, len(body), len(messages), newest_rx, zlib.crc32(body), 0)[:-4]
     return head + struct.pack("<I", zlib.crc32(head)) + body
 
 
@@ -259,15 +273,12 @@ def _unpacked(body: bytes) -> Iterator[Spooled]:
 
 
 def _read(record: _Record) -> list[Spooled]:
-    """The messages of a record; none where the disk gives back something else than was written."""
-    try:
-        with record.segment.open("rb") as file:
-            file.seek(record.start)
-            data = file.read(record.end - record.start)
-    except OSError:
-        return []
+    """The messages of a record; none where the disk gives back something else than was written. Raises OSError."""
+    with record.segment.open("rb") as file:
+        file.seek(record.start)
+        data = file.read(record.end - record.start)
     body = data[_HEAD.size :]
-    if len(data) < _HEAD.size or zlib.crc32(body) != _HEAD.unpack_from(data)[3]:
+    if len(data) < _HEAD.size or zlib.crc32(body) != _HEAD.unpack_from(data)[4]:
         return []
     return list(_unpacked(zlib.decompress(body)))
 
@@ -285,12 +296,12 @@ def _scan(path: Path) -> Iterator[_Record | None]:
 def _record_at(path: Path, data: bytes, at: int) -> _Record | None:
     if at + _HEAD.size > len(data):
         return None
-    mark, length, messages, body_sum, head_sum = _HEAD.unpack_from(data, at)
+    mark, length, messages, newest_rx, body_sum, head_sum = _HEAD.unpack_from(data, at)
     begin, end = at + _HEAD.size, at + _HEAD.size + length
     whole = mark == _MARK and zlib.crc32(data[at : begin - 4]) == head_sum and end <= len(data)
     if not whole or zlib.crc32(data[begin:end]) != body_sum:
         return None
-    return _Record(path, at, end, messages)
+    return _Record(path, at, end, messages, newest_rx)
 
 
 def _next_mark(data: bytes, start: int) -> int:

@@ -27,13 +27,13 @@ from ingest.spool import Spool, Spooled
 from ingest.subscription import Delivery
 
 WRITTEN_AT_ONCE: Final = 2_000
-"""Messages in one write at most: a store that works takes them in a fraction of our patience."""
+"""Readings and events in one write, give or take a message: a fraction of our patience for a store that works."""
 
 DRAINED_BESIDE: Final = 500
 """Messages of the spool written between two writes of new ones."""
 
 WAITING: Final = 4_000
-"""Messages handed over and not yet taken up; with more than that the worker waits."""
+"""Readings and events handed over and not yet taken up; with more than that the worker waits."""
 
 PATIENCE_S: Final = 1.0
 """A write that takes longer than this counts as an outage for all that waits behind it."""
@@ -65,6 +65,8 @@ class Parcel(NamedTuple):
     duplicates: int
     rejected: int
     """Messages that are in quarantine already."""
+    held: int = 0
+    """Messages that are in the spool already, and counted; they are acknowledged with the others, in their order."""
 
 
 class Refusal(Protocol):
@@ -162,12 +164,17 @@ class Storekeeper:
         held = [one for one in parcel.kept if not self._may_pass(one.message)]
         if not held:
             return parcel
-        theirs = {id(one.delivery) for one in held}
-        self._spill([Parcel([one.delivery for one in held], held, 0, 0)])
-        return parcel._replace(
-            deliveries=[one for one in parcel.deliveries if id(one) not in theirs],
-            kept=[one for one in parcel.kept if id(one.delivery) not in theirs],
-        )
+        devices = {one.message.device_id for one in held}
+        ahead = [*self._in_hand, *self._waiting]
+        if any(one.message.device_id in devices for waiting in ahead for one in waiting.kept):
+            # What is held may speak of a point of theirs too, and must come after them.
+            self._spill(ahead)
+            self._in_hand.clear()
+            self._waiting.clear()
+        self._append(held)
+        self._counts = self._counts._replace(finished=self._counts.finished + len(held))
+        there = set(map(id, held))
+        return parcel._replace(kept=[one for one in parcel.kept if id(one) not in there], held=len(held))
 
     def _may_pass(self, message: Message) -> bool:
         """Whether none of its points can be in the spool too."""
@@ -191,26 +198,31 @@ class Storekeeper:
 
     def _is_busy(self, parcel: Parcel) -> bool:
         """The store works and more waits than is good: the worker waits too, and the broker behind it."""
-        waiting = sum(len(one.kept) for one in self._waiting)
-        return waiting > 0 and waiting + len(parcel.kept) > WAITING and not self._stop.is_set()
+        waiting = sum(_size(one.kept) for one in self._waiting)
+        return waiting > 0 and waiting + _size(parcel.kept) > WAITING and not self._stop.is_set()
 
     def _is_away(self) -> bool:
         """Whether messages go to the spool: the store failed, or does not get on with what it has in hand."""
-        return bool(self.away) or (self._since_s is not None and time.monotonic() - self._since_s > self._patience_s)
+        since_s = self._since_s  # once: the writer may end in between
+        return bool(self.away) or (since_s is not None and time.monotonic() - since_s > self._patience_s)
 
     def _spill(self, parcels: Sequence[Parcel]) -> None:
         """All of them to the spool, in their order; with the lock held. Raises SpoolFull: none of them is."""
-        kept = [one for parcel in parcels for one in parcel.kept]
-        if kept:
-            self.spool.append(
-                [Spooled(one.delivery.topic, one.delivery.payload, one.rx, one.delivery.retained) for one in kept]
-            )
-            batch = _batch(kept)
-            for item in batch.items:
-                if self._behind.get(item.device_id, 0) < item.ts:
-                    self._behind[item.device_id] = item.ts
-            self._store.heard(batch)
+        self._append([one for parcel in parcels for one in parcel.kept])
         self._settle(parcels, stored=0)
+
+    def _append(self, kept: Sequence[Kept]) -> None:
+        """To the spool. Raises SpoolFull."""
+        if not kept:
+            return
+        self.spool.append(
+            [Spooled(one.delivery.topic, one.delivery.payload, one.rx, one.delivery.retained) for one in kept]
+        )
+        batch = _batch(kept)
+        for item in batch.items:
+            if self._behind.get(item.device_id, 0) < item.ts:
+                self._behind[item.device_id] = item.ts
+        self._store.heard(batch)
 
     def _settle(self, parcels: Sequence[Parcel], *, stored: int, refused: int = 0) -> None:
         """Acknowledges and counts; with the lock held."""
@@ -221,7 +233,7 @@ class Storekeeper:
             duplicate=counts.duplicate + sum(parcel.duplicates for parcel in parcels),
             quarantined=counts.quarantined + refused + sum(parcel.rejected for parcel in parcels),
             acked=counts.acked + self._acknowledge(deliveries),
-            finished=counts.finished + len(deliveries),
+            finished=counts.finished + len(deliveries) - sum(parcel.held for parcel in parcels),
         )
 
     # the writer's side
@@ -256,12 +268,12 @@ class Storekeeper:
             size = 0
             while self._waiting and size < WRITTEN_AT_ONCE:
                 self._in_hand.append(self._waiting.popleft())
-                size += len(self._in_hand[-1].kept)
+                size += _size(self._in_hand[-1].kept)
             parcels = list(self._in_hand)
         if not parcels:
             return False
         kept = [one for parcel in parcels for one in parcel.kept]
-        refused = self._write(kept)
+        refused = sum(self._write(some) for some in _bites(kept))
         with self._lock:
             if self._in_hand:  # else the worker lost its patience, and they are in the spool
                 self._in_hand.clear()
@@ -271,12 +283,15 @@ class Storekeeper:
 
     def _drain(self, at_most: int) -> bool:
         """The oldest messages of the spool into the store."""
-        draft = self.spool.oldest(at_most)
+        try:
+            draft = self.spool.oldest(at_most)
+        except OSError as error:
+            raise StoreUnavailable(f"the spool cannot be read: {error.strerror or error}") from None
         if draft is None:
             return False
         kept, rejected = self._decoded(draft.messages)
         self._insist(rejected)
-        refused = self._write(kept)
+        refused = sum(self._write(some) for some in _bites(kept))
         with self._lock:
             self.spool.done(draft)
             counts = self._counts
@@ -373,6 +388,24 @@ def _batch(kept: Sequence[Kept]) -> Batch:
         items += one.message.readings
         items += one.message.events
     return Batch(tuple(items))
+
+
+def _size(kept: Sequence[Kept]) -> int:
+    """Readings and events: a message may be a backlog of a thousand."""
+    return sum(len(one.message.readings) + len(one.message.events) for one in kept)
+
+
+def _bites(kept: Sequence[Kept]) -> Iterator[Sequence[Kept]]:
+    """The messages in parts that a store takes at once."""
+    start = size = 0
+    for end, one in enumerate(kept):
+        more = _size([one])
+        if size and size + more > WRITTEN_AT_ONCE:
+            yield kept[start:end]
+            start, size = end, 0
+        size += more
+    if start < len(kept):
+        yield kept[start:]
 
 
 def _reason(message: Message, reasons: dict[int, str]) -> str:

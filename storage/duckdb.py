@@ -67,6 +67,8 @@ class DuckDbSeries:
         self._path = path
         self._chunk_rows = chunk_rows
         self._lock = threading.Lock()
+        self._last_lock = threading.Lock()
+        """For last values: who asks for them, or adds to them, does not wait for a write that hangs."""
         self._rolling = threading.Lock()
         """Held while rows are rolled up or dropped; taken before the other one."""
         self._closed = False
@@ -100,12 +102,11 @@ class DuckDbSeries:
                 self._mend()
                 raise self._unavailable(error) from error
             self._unrolled.marked(unmarked)
-            self._last.take(readings)
-            self._last.take_events(batch.events)
+            self.heard(batch)
         return []
 
     def heard(self, batch: Batch) -> None:
-        with self._lock:
+        with self._last_lock:
             self._last.take(batch.readings)
             self._last.take_events(batch.events)
 
@@ -122,11 +123,11 @@ class DuckDbSeries:
                     return merge(one for cut in slices for one in partials(cursor, asked, cut, start, step))
 
     def last_values(self, device_ids: Sequence[str] | None = None) -> dict[tuple[str, str], PartValues]:
-        with self._lock:
+        with self._last_lock:
             return self._last.of(device_ids)
 
     def last_seen(self) -> dict[str, int]:
-        with self._lock:
+        with self._last_lock:
             return self._last.seen()
 
     def events(self, device_id: str, *, start: int, end: int, limit: int) -> list[Event]:
@@ -197,7 +198,7 @@ class DuckDbSeries:
             raise StoreUnavailable(f"series store {self._path.name}: closed during a roll-up")
         duckdb_rollup.prepare_chunk(cursor, kind, hour, devices, self._horizon)
         parts = duckdb_rollup.parts_of(cursor)
-        with self._lock:
+        with self._lock, self._last_lock:
             saved = [duckdb_last.row(key, self._parts[key]) for key in parts]
         with _transaction(cursor):
             duckdb_rollup.replace_chunk(cursor, kind, hour, devices, self._horizon)

@@ -182,8 +182,11 @@ class InfluxSeries:
     def _insist(self, database: str, precision: str, texts: Sequence[str]) -> None:
         try:
             self._server.write(database, texts, precision)
-        except DatabaseMissing:  # dropped under us
+        except DatabaseMissing:  # dropped under us, and our marks with it
             self._server.ensure(self._keep)
+            self._events.clear()
+            if marks := [f"unrolled pending=t {hour}" for hour in self._unrolled.hours()]:
+                self._server.write(self._raw, marks, "ms")
             self._server.write(database, texts, precision)
 
     # reading
@@ -231,9 +234,11 @@ class InfluxSeries:
             return
         with self._writing:
             devices = self._unrolled.begin(hour)
-        self._rollups.make(hour, devices, self._mixed)
+        if devices != frozenset():  # else all is done but the mark
+            self._rollups.make(hour, devices, self._mixed)
         with self._writing:
             if self._unrolled.rolled(hour):
+                self._unrolled.unmark([hour])  # whether or not we hear that the mark is gone
                 with suppress(LinesRefused):  # too old by now: the server has dropped the mark itself
                     self._insist(self._raw, "ms", [f"unrolled pending=f {hour}"])
                 self._unrolled.forget(hour)

@@ -32,8 +32,11 @@ ANSWER_S: Final = 10.0
 WORTH_PACKING: Final = 2_000
 """Bytes from which a body is compressed, on its way to another machine."""
 
-STATEMENTS: Final = 50
-"""Per request; 3 is given one at a time."""
+LONGEST_WAIT_S: Final = 300.0
+"""However long a server wants to be left alone."""
+
+READ_S: Final = 60.0
+"""For an answer to a question about all devices, as when the store is opened."""
 
 
 class LinesRefused(Exception):
@@ -112,20 +115,22 @@ class InfluxServer:
         if not self._near and len(body) > WORTH_PACKING:
             body, headers = gzip.compress(body, 1), headers | {"Content-Encoding": "gzip"}
         answer = self._ask("POST", "/write" + query, body=body, headers=headers)
-        if answer.status >= 300:
+        if answer.status != 204:  # anything else, a proxy's friendly page among it, has stored nothing for sure
             raise self._failure(answer.status, answer.data, answer.headers)
 
     def query(self, database: str, statements: Sequence[str]) -> list[list[Series]]:
         """The series that each statement answers with. Raises StoreUnavailable."""
         found: list[list[Series]] = []
-        at_once = STATEMENTS if self.version().major < 3 else 1
-        for start in range(0, len(statements), at_once):
-            some = statements[start : start + at_once]
-            fields = {"q": "; ".join(some), "epoch": "ms"} | ({"db": database} if database else {})
-            answer = self._ask("GET", "/query", fields=fields)
+        self.version()
+        for statement in statements:  # one at a time: together they may take longer than anybody waits
+            fields = {"q": statement, "epoch": "ms"} | ({"db": database} if database else {})
+            answer = self._ask("GET", "/query", fields=fields, timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S))
             if answer.status >= 300:
                 raise self._as_unavailable(self._failure(answer.status, answer.data, answer.headers))
-            found += self._answers(json.loads(answer.data), len(some))
+            try:
+                found += self._answers(json.loads(answer.data), 1)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise StoreUnavailable(f"{self.url} (influx.url) does not answer as InfluxDB does") from None
         return found
 
     def ensure(self, databases: Mapping[str, int]) -> None:
@@ -220,7 +225,7 @@ class InfluxServer:
     def _failure(self, status: int, body: bytes | str, headers: Mapping[str, str]) -> Exception:
         """What a bad status means: lines at fault, or a server that may heal."""
         reason = _reason(body)
-        if status in {400, 413, 422} and "database not found" not in reason and "timeout" not in reason:
+        if status in {400, 413, 422} and not reason.startswith(("database not found", "timeout")):
             return LinesRefused(reason)
         if status in {401, 403}:
             return _NotAllowed(
@@ -280,7 +285,7 @@ def _reason(body: bytes | str) -> str:
 
 def _seconds(retry_after: str | None) -> float | None:
     try:
-        return None if retry_after is None else max(0.0, float(retry_after))
+        return None if retry_after is None else min(max(0.0, float(retry_after)), LONGEST_WAIT_S)
     except ValueError:
         return None
 

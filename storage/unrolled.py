@@ -52,6 +52,12 @@ class Unrolled:
             for hour in hours:
                 self._hours[hour].durable = True
 
+    def unmark(self, hours: Iterable[int] | None = None) -> None:
+        """The database may not have these marks (or any) any more: whoever writes there next marks them again."""
+        with self._lock:
+            for hour in self._hours if hours is None else hours:
+                self._hours[hour].durable = False
+
     def hours(self) -> list[int]:
         with self._lock:
             return sorted(self._hours)

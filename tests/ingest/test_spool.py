@@ -91,7 +91,9 @@ def test_first_in_first_out_over_any_number_of_lives(tmp_path_factory: pytest.Te
             spool = opened(folder)
             assert spool.carried == len(expected)
         assert spool.messages == len(expected)
-        assert spool.oldest_rx == (expected[0].rx if expected else None)
+        oldest_rx = spool.oldest_rx  # to the record: its newest message
+        assert (oldest_rx is None) == (not expected)
+        assert oldest_rx is None or expected[0].rx <= oldest_rx <= expected[-1].rx
         assert spool.bytes == sum(path.stat().st_size for path in files(folder))
     assert everything(spool) == expected
     assert files(folder) == []
@@ -218,3 +220,49 @@ def test_without_its_position_it_is_drained_twice_and_nothing_is_missing(tmp_pat
     (tmp_path / "position").write_text("nonsense")
     with closing(opened(tmp_path)) as spool:
         assert everything(spool) == [message(number) for number in range(6)]
+
+
+def test_a_disk_that_cannot_be_read_just_now_costs_nothing(tmp_path: Path):
+    with closing(opened(tmp_path, segment_bytes=MEGABYTE)) as spool:
+        spool.append([message(1)])
+        (path,) = files(tmp_path)
+        path.rename(tmp_path / "aside")
+        with pytest.raises(OSError, match="No such file"):
+            spool.oldest(10)
+        (tmp_path / "aside").rename(path)
+        assert everything(spool) == [message(1)]
+        assert spool.damaged == 0
+
+
+def test_a_record_that_rots_while_we_run_is_told_of_and_its_segment_stays_for_somebody_to_look_at(tmp_path: Path):
+    with closing(opened(tmp_path, segment_bytes=MEGABYTE)) as spool:
+        spool.append([message(1)])
+        (path,) = files(tmp_path)
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+        assert everything(spool) == []
+        assert spool.damaged == 1
+        assert [one.suffix for one in tmp_path.iterdir() if one.stem == path.stem] == [".damaged"]
+
+
+def test_segments_below_the_position_are_drained_even_if_they_are_still_there(tmp_path: Path):
+    """Killed between the position and the removal of a segment: what is in it may have been overtaken since."""
+    with closing(opened(tmp_path, segment_bytes=1)) as spool:
+        spool.append([message(1)])
+        (first,) = files(tmp_path)
+        copy = first.read_bytes()
+        spool.append([message(2)])
+        spool.append([message(3)])
+        draft = spool.oldest(2)
+        assert draft is not None
+        spool.done(draft)
+    first.write_bytes(copy)
+    with closing(opened(tmp_path)) as spool:
+        assert everything(spool) == [message(3)]
+
+
+def test_the_newest_receipt_is_the_newest_of_all(tmp_path: Path):
+    with closing(opened(tmp_path)) as spool:
+        for number in (5, 900, 7):
+            spool.append([message(number), message(number - 1)])
+    with closing(opened(tmp_path)) as spool:
+        assert spool.newest_rx == message(900).rx

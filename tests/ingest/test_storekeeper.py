@@ -42,6 +42,8 @@ class Memory:
         """Floor by device and time: the last write wins."""
         self.written: list[int] = []
         """Device times, in the order of writing."""
+        self.largest = 0
+        """Readings and events in the largest write."""
         self.told: list[int] = []
         """Device times of batches that went elsewhere first."""
         self.slow = threading.Event()
@@ -51,6 +53,7 @@ class Memory:
     def write(self, batch: Batch) -> Sequence[Refused]:
         self.writing.set()
         self.slow.wait(10)
+        self.largest = max(self.largest, len(batch.items))
         if self.down is not None:
             raise self.down
         if any(item.device_id == "here.bug" for item in batch.items):
@@ -189,7 +192,8 @@ def test_a_message_that_may_speak_of_a_point_in_the_spool_goes_behind_it(shop: S
     again = mixed.deliveries[0]._replace(mid=99)
     shop.keeper.hand_over(mixed._replace(duplicates=1, deliveries=[*mixed.deliveries, again]))
     assert shop.keeper.counts().spooled == 2
-    assert shop.acked == [1, 2], "what is in the spool is acknowledged, and the other waits for the store"
+    assert shop.acked == [1], "in the order in which they came: the others wait for the store"
+    assert shop.balance == 0
     shop.keeper.work()
     assert shop.acked == [1, 2, 3, 99]
     assert shop.store.points["here.lift", NOW + at] == mixed.kept[0].message.readings[0].fields["floor"]
@@ -349,6 +353,38 @@ def test_a_busy_store_makes_the_worker_wait_and_not_the_disk(shop: Shop):
         late.join(5)
         wait_until("all stored", lambda: shop.keeper.counts().stored == 4_002)
     assert shop.balance == 0
+
+
+def test_a_held_message_comes_after_what_it_may_speak_of_even_if_that_had_passed(shop: Shop):
+    """A backlog: one of its snapshots is as old as the spool, another corrects a point that was on its way."""
+    answering_with_a_spool(shop, at=100)
+    passed = shop.parcel("lift", at=105)
+    shop.keeper.hand_over(passed)
+    newer = shop.parcel("lift")
+    body = json.dumps([{"ts": NOW + 99, "floor": 9}, {"ts": NOW + 105, "floor": 42}]).encode()
+    delivery = newer.deliveries[0]._replace(payload=body)
+    message = decode(delivery.topic, body, delivery.rx)
+    shop.keeper.hand_over(Parcel([delivery], [Kept(delivery, message, delivery.rx)], 0, 0))
+    assert shop.balance == 0
+    while shop.keeper.counts().spooled or len(shop.acked) < 3:
+        shop.keeper.work()
+    assert shop.store.points["here.lift", NOW + 105] == 42
+    assert shop.acked == [1, 2, 3]
+
+
+def test_backlogs_are_written_in_bites(shop: Shop):
+    """A message may hold a thousand snapshots; a store takes so many readings at once."""
+    body = json.dumps([{"ts": NOW + number, "floor": 3} for number in range(1_000)]).encode()
+    parcel = shop.parcel(*["lift"] * 12)
+    deliveries = [one._replace(payload=body) for one in parcel.deliveries]
+    kept = [Kept(one, decode(one.topic, body, one.rx), one.rx) for one in deliveries]
+    shop.store.down = StoreUnavailable("away")
+    shop.keeper.hand_over(Parcel(deliveries, kept, 0, 0))
+    shop.keeper.work()
+    shop.store.down = None
+    shop.keeper.work()
+    assert (shop.keeper.counts().stored, shop.balance) == (12, 0)
+    assert shop.store.largest == 2_000
 
 
 stories = st.lists(
