@@ -6,6 +6,8 @@ that comes until the store answers. Then the spool is drained, oldest first, bes
 the spool when all its points are newer than whatever the spool holds of its device, so that no point is ever written
 by an older message after a newer one. A store that is busy makes the worker wait for a moment, a full spool for as
 long as it is full.
+
+One file, because every method changes the same few lists under the same lock.
 """
 
 from __future__ import annotations

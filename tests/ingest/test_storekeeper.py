@@ -1,6 +1,7 @@
 """The storekeeper with a real spool and a store in memory that fails as it is told.
 
-Every message that was handed over is acknowledged once, and is then in the store, in the spool or in quarantine.
+Every message that was handed over is acknowledged once, and is then in the store, in the spool or in quarantine. One
+file, because all of it shares that store and its storekeeper.
 """
 
 from __future__ import annotations
