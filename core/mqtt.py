@@ -11,13 +11,16 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
 from core.errors import SettingsError
 from core.settings import Mqtt
 
 Wrap = Callable[[Any], Any]
 """What stands between paho and its socket; see `ingest.stream`."""
+
+Crashed = Callable[[Exception], None]
+"""Hears which error ended paho's thread; on that thread."""
 
 KEEPALIVE_S = 60
 QUICK_RETRY_S, SLOW_RETRY_S = 1, 30
@@ -31,13 +34,24 @@ class Broker(NamedTuple):
 
 
 class _Client(paho.Client):
-    """Lets somebody stand between paho and its socket."""
+    """Lets somebody stand between paho and its socket, and hear of the death of its thread."""
 
     wrap: Wrap | None = None
+    crashed: Crashed | None = None
 
     def _create_socket(self) -> Any:
         made = super()._create_socket()
         return self.wrap(made) if self.wrap else made
+
+    def loop_forever(self, timeout: float = 1.0, retry_first_connection: bool = False) -> MQTTErrorCode:
+        """What paho's own thread runs. An error that ends it is told, where somebody wants to know."""
+        try:
+            return super().loop_forever(timeout, retry_first_connection)
+        except Exception as error:
+            if self.crashed is None:
+                raise
+            self.crashed(error)
+            return MQTTErrorCode.MQTT_ERR_UNKNOWN
 
 
 def broker(settings: Mqtt) -> Broker:
@@ -54,6 +68,7 @@ def client(
     manual_ack: bool = False,
     reconnect: bool = True,
     wrap: Wrap | None = None,
+    crashed: Crashed | None = None,
 ) -> paho.Client:
     """An unconnected MQTT 3.1.1 client (the version that Mosquitto, NATS, EMQX and rumqttd all speak)."""
     parts = urlsplit(settings.url)
@@ -65,7 +80,7 @@ def client(
         manual_ack=manual_ack,
         reconnect_on_failure=reconnect,
     )
-    made.wrap = wrap
+    made.wrap, made.crashed = wrap, crashed
     made.reconnect_delay_set(QUICK_RETRY_S, SLOW_RETRY_S)
     if parts.username:
         made.username_pw_set(unquote(parts.username), unquote(parts.password or ""))

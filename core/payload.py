@@ -9,8 +9,8 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Annotated, Any, Final
+from functools import cache, lru_cache
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 
@@ -40,22 +40,18 @@ def decode(topic: str, payload: bytes, rx: int, *, retained: bool = False) -> Me
     `rx` is the receive time in Unix ms. It also stands in for a device time that cannot be believed (before 2020 or
     more than 5 minutes ahead); such readings say `clock_ok=False`. Raises BadPayload with every fault found.
     """
-    address = topics.parse(topic)
-    kind = KINDS.get(address.kind)
-    if kind is None:
-        raise BadPayload.one(f"unknown kind '{address.kind}'; known: {', '.join(KINDS)}", "topic.kind")
+    route = _route(topic)
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise BadPayload.one(f"{len(payload)} bytes; a payload has at most {MAX_PAYLOAD_BYTES}")
-    if address.channel == "event":
+    address, kind, model = route.address, route.kind, route.model
+    if model is None:
         return _event(address, _parse(_event_validator(), payload), rx, retained)
-    if address.channel == "status":
-        snapshots: Sequence[dict[str, Any]] = (_parse(_validator(Status), payload),)
-    elif payload.lstrip()[:1] == b"[":
-        snapshots = _parse(_list_validator(kind.telemetry), payload)
-    else:
-        snapshots = (_parse(_validator(kind.telemetry), payload),)
-    model = Status if address.channel == "status" else kind.telemetry
-    return _telemetry(address, kind, model, snapshots, rx, retained)
+    if model is not Status and payload.lstrip()[:1] == b"[":
+        return _telemetry(address, kind, model, _parse(_list_validator(model), payload), rx, retained)
+    snapshot = _parse(_validator(model), payload)
+    if route.plain.issuperset(snapshot) and None not in snapshot.values() and clock.believable(snapshot["ts"], rx):
+        return _plain_message(route, snapshot, rx, retained)
+    return _telemetry(address, kind, model, (snapshot,), rx, retained)
 
 
 def encode(payload: Wire | Sequence[Wire]) -> bytes:
@@ -65,6 +61,30 @@ def encode(payload: Wire | Sequence[Wire]) -> bytes:
     return b"[" + b",".join(encode(one) for one in payload) + b"]"
 
 
+class _Route(NamedTuple):
+    """What a topic says of the messages on it."""
+
+    address: Address
+    device_id: str
+    kind: Kind
+    model: type[Wire] | None
+    """Of a snapshot; None where events come."""
+    plain: frozenset[str]
+    """Names in a snapshot of which nothing but the device itself speaks, within the contract."""
+
+
+@lru_cache(65_536)
+def _route(topic: str) -> _Route:
+    """Raises BadPayload."""
+    address = topics.parse(topic)
+    kind = KINDS.get(address.kind)
+    if kind is None:
+        raise BadPayload.one(f"unknown kind '{address.kind}'; known: {', '.join(KINDS)}", "topic.kind")
+    model = {"event": None, "status": Status}.get(address.channel, kind.telemetry)
+    plain = frozenset(specs(model)) | {"ts", "seq"} if model else _NONE
+    return _Route(address, address.device_id, kind, model, plain)
+
+
 @dataclass(slots=True)
 class _Extras:
     """Unknown fields met so far in one message."""
@@ -72,6 +92,13 @@ class _Extras:
     names: set[str] = field(default_factory=set)
     dropped: int = 0
     faults: list[Fault] = field(default_factory=list)
+
+
+def _plain_message(route: _Route, snapshot: dict[str, Any], rx: int, retained: bool) -> Message:
+    """What `_telemetry` makes of the message that nearly all messages are, without asking what else it could be."""
+    ts, seq = snapshot.pop("ts"), snapshot.pop("seq", None)
+    reading = Reading(route.device_id, route.kind.name, "", ts, rx, seq, snapshot, True, retained)
+    return Message(route.device_id, route.kind.name, (reading,), (), _NONE, True, seq is not None)
 
 
 def _telemetry(

@@ -142,6 +142,19 @@ class Spool:
             taken += _read(record) or self._lost(record)
         return Draft(taken, len(records)) if records else None
 
+    def each(self) -> Iterator[list[Spooled]]:
+        """The messages of each record that is there now, oldest first; nothing leaves. Not while others drain.
+
+        A record that cannot be read is left out, and told of when it is drained.
+        """
+        with self._lock:
+            records = list(self._records)
+        for record in records:
+            try:
+                yield _read(record)
+            except OSError as error:
+                _log.warning("a record of the spool cannot be read", segment=record.segment.name, error=str(error))
+
     def done(self, draft: Draft) -> None:
         """The messages of the draft are in the store: they leave the spool."""
         with self._lock:

@@ -4,6 +4,10 @@ paho reads a message byte by byte and sends each acknowledgement alone, which co
 message. This stands between paho and the real socket: PUBLISH packets are cut out of large reads and go straight to
 us; everything else (CONNACK, SUBACK, PINGRESP) goes on to paho, which keeps the session, TLS, keep-alive and
 reconnects. Acknowledgements of a whole batch leave in one write.
+
+A message that is too large is cut, and what was cut off is dropped as it comes: ending the connection would not help,
+because the broker sends an unacknowledged message again on the next one, for ever. A payload that was cut is still
+larger than the contract allows, so it goes to quarantine like any other that is too large.
 """
 
 from __future__ import annotations
@@ -18,12 +22,18 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
+import structlog
+
 READ_BYTES: Final = 262_144
+MAX_PACKET_BYTES: Final = 1_048_576
+"""Kept of one packet, and so in memory while it comes. MQTT allows 256 MB; our largest message is about 128 KiB."""
+
 WRITE_PATIENCE_S: Final = 5.0
 """A broker that reads nothing for so long has lost us: acknowledgements are dropped, and it will deliver again."""
 
 _PUBLISH: Final = 0x30
 _PUBACK: Final = struct.Struct(">BBH")
+_log = structlog.get_logger()
 
 
 class Publish(NamedTuple):
@@ -35,24 +45,43 @@ class Publish(NamedTuple):
     repeated: bool
     mid: int
     qos: int
+    cut: int = 0
+    """Bytes that the payload lacks at its end, because the packet was too large."""
 
 
 class BrokenStream(OSError):
-    """Bytes that are not MQTT: the connection is of no more use."""
+    """Bytes that no broker sends: the connection is of no more use."""
 
 
 class Splitter:
     """Cuts a stream of bytes, in whatever pieces it comes, into PUBLISH packets and the rest. Pure."""
 
-    def __init__(self) -> None:
-        self._tail = b""
+    def __init__(self, max_packet_bytes: int = MAX_PACKET_BYTES) -> None:
+        """`max_packet_bytes`: more than that is not kept of any packet. A head and a topic must fit (65 546)."""
+        self._limit = max_packet_bytes
+        self._tail = bytearray()
+        """The beginning of a packet whose end has not come yet."""
+        self._wanted = 0
+        """Bytes that the tail must have before it is worth looking at: so each byte is copied a few times only."""
+        self._to_drop = 0
+        """Bytes still to come of a packet that was too large."""
 
     def feed(self, data: bytes) -> tuple[list[Publish], bytes]:
         """The publishes that are complete now, and the bytes of all other complete packets. Raises BrokenStream."""
-        data = self._tail + data if self._tail else data
+        if self._to_drop:
+            dropped = min(self._to_drop, len(data))
+            self._to_drop -= dropped
+            data = data[dropped:]
+        if self._tail:
+            self._tail += data
+            if len(self._tail) < self._wanted:
+                return [], b""
+            data = bytes(self._tail)
+            self._tail.clear()
         published: list[Publish] = []
         others = b""
         at, end = 0, len(data)
+        self._wanted = 0
         while end - at >= 2:
             length, body = data[at + 1], at + 2
             if length & 0x80:
@@ -61,15 +90,27 @@ class Splitter:
                     break
                 length, body = found
             after = body + length
-            if after > end:
-                break
             head = data[at]
+            if after - at > self._limit:
+                if head & 0xF0 != _PUBLISH:
+                    raise BrokenStream(f"a packet of {after - at} bytes that is no message")
+                kept_until = at + self._limit
+                if kept_until > end:
+                    self._wanted = self._limit
+                    break
+                published.append(_publish(head, data, body, kept_until)._replace(cut=after - kept_until))
+                self._to_drop = max(0, after - end)
+                at = min(after, end)
+                continue
+            if after > end:
+                self._wanted = after - at
+                break
             if head & 0xF0 == _PUBLISH:
                 published.append(_publish(head, data, body, after))
             else:
                 others += data[at:after]
             at = after
-        self._tail = data[at:]
+        self._tail += data[at:]
         return published, others
 
 
@@ -121,7 +162,11 @@ class Stream:
                 data = self._sock.recv(READ_BYTES)
             if not data:
                 return b""
-            published, self._for_paho = self._splitter.feed(data)
+            try:
+                published, self._for_paho = self._splitter.feed(data)
+            except BrokenStream as error:
+                _log.error("what the broker sends is not MQTT; ending the connection", error=str(error))
+                raise
             if published:
                 self._deliver(published)
             if not self._for_paho:

@@ -7,6 +7,9 @@ back-pressure instead of memory.
 An acknowledgement is a number that is only meaningful on the connection that delivered it. After a reconnect the same
 number may stand for another message, so each message carries the *epoch* of its connection, and an acknowledgement of
 an older epoch is dropped: the broker delivers that message again, and it is recognised as a repeat.
+
+Two threads work here, paho's and ours. A bug that ends one of them would leave a service that hears nothing and says
+nothing, so whatever they raise is kept, and `watch` raises it in a thread that somebody looks after.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import paho.mqtt.client as paho
 import structlog
 
 from core import mqtt, topics
+from core.errors import TizhuangError
 from core.settings import Mqtt
 from ingest.stream import Publish, Stream
 
@@ -34,6 +38,12 @@ MAX_WAITING: Final = 2_000
 
 IDLE_GAP_S: Final = 0.005
 """A batch is closed early when nothing has come for this long."""
+
+LOOK_S: Final = 0.5
+"""How often `watch` looks whether it is to stop."""
+
+_URGENT: Final = "/event"
+"""End of the topics on which an alarm button and a smoke detector speak: these wait for no batch."""
 
 _log = structlog.get_logger()
 
@@ -72,10 +82,18 @@ class Subscription:
         self._epoch_lock = threading.Lock()
         self._lost = threading.Event()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._stay_connected, name="mqtt-session", daemon=True)
+        self._thread = threading.Thread(target=self._session, name="mqtt-session", daemon=True)
+        self.failed = threading.Event()
+        """Set when a thread has died of an error, which `failure` holds: nothing is heard from here on."""
+        self.failure: Exception | None = None
         self.connected = False
         self._client = mqtt.client(
-            settings, settings.client_id, clean_session=False, reconnect=False, wrap=self._wrapped
+            settings,
+            settings.client_id,
+            clean_session=False,
+            reconnect=False,
+            wrap=self._wrapped,
+            crashed=self._failed_by,
         )
         self._stream: Stream | None = None
         self._client.on_connect = self._connected
@@ -91,7 +109,7 @@ class Subscription:
         self._thread.start()
 
     def take(self, at_most: int, *, wait_s: float, linger_s: float) -> list[Delivery]:
-        """The next messages: empty after `wait_s` of silence, else what comes within `linger_s` without a gap."""
+        """The next messages, as `Inbox.take` gives them out."""
         return self._inbox.take(at_most, wait_s=wait_s, linger_s=linger_s)
 
     def ack(self, deliveries: Sequence[Delivery]) -> int:
@@ -115,10 +133,31 @@ class Subscription:
         if self._thread.is_alive():
             self._thread.join(CLOSE_S)
 
+    def watch(self, stop: threading.Event) -> None:
+        """Returns when told to stop. Raises TizhuangError when a thread of the subscription has died."""
+        while not stop.is_set():
+            if self.failed.wait(LOOK_S) and not stop.is_set():
+                raise TizhuangError("the connection to the broker is not looked after any more") from self.failure
+
+    def _failed_by(self, error: Exception) -> None:
+        """On the thread that dies of it. The first one tells the reason."""
+        if not self.failed.is_set():
+            self.failure = error
+            self.failed.set()
+            _log.error("a thread of the MQTT connection has died", error=repr(error))
+        self._lost.set()
+
+    def _session(self) -> None:
+        try:
+            self._stay_connected()
+        except Exception as error:  # noqa: BLE001 - whatever it was: nobody connects again, and somebody must know
+            self.connected = False
+            self._failed_by(error)
+
     def _stay_connected(self) -> None:
         """One round per connection, so that the epoch moves on strictly between two of them."""
         delay_s = 0.0
-        while not self._closing.is_set():
+        while not self._closing.is_set() and not self.failed.is_set():
             with self._epoch_lock:
                 self._epoch += 1
             self._lost.clear()
@@ -172,21 +211,30 @@ class Subscription:
 
     def _deliver(self, published: Sequence[Publish]) -> None:
         """On paho's thread. Waits while the inbox is full."""
-        rx, epoch = self._now(), self._epoch
-        self._inbox.put(
-            [
+        try:
+            rx, epoch = self._now(), self._epoch
+            deliveries = [
                 Delivery(_topic(one.topic), one.payload, rx, one.retained, one.repeated, one.mid, one.qos, epoch)
                 for one in published
             ]
-        )
+            for one in published:
+                if one.cut:
+                    _log.error("a message is too large and was cut", topic=_topic(one.topic), bytes_cut=one.cut)
+            self._inbox.put(deliveries)
+        except Exception as error:
+            self._failed_by(error)  # here, because paho takes some errors of a socket for the end of the connection
+            raise
 
 
 class Inbox:
     """Messages that were read and not yet taken, in order; bounded."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, idle_gap_s: float = IDLE_GAP_S) -> None:
         self._limit = limit
+        self._idle_gap_s = idle_gap_s
         self._messages: deque[Delivery] = deque()
+        self._urgent = 0
+        """How many of them are events."""
         self._changed = threading.Condition()
         self._closed = False
         self.received = 0
@@ -201,21 +249,30 @@ class Inbox:
                     self._changed.wait()
                     continue
                 self._messages.extend(some)
+                self._urgent += _urgent(some)
                 self.received += len(some)
                 taken += len(some)
                 self._changed.notify_all()
 
     def take(self, at_most: int, *, wait_s: float, linger_s: float) -> list[Delivery]:
-        """Empty after `wait_s` of silence, else what comes within `linger_s` without a gap."""
+        """Empty after `wait_s` of silence, else what comes within `linger_s` without a gap.
+
+        An event ends the lingering at once: an alarm waits for no batch.
+        """
         with self._changed:
             if not self._changed.wait_for(lambda: self._messages, timeout=wait_s):
                 return []
             deadline = time.monotonic() + linger_s
-            while (had := len(self._messages)) < at_most and (left_s := deadline - time.monotonic()) > 0:
-                self._changed.wait(min(IDLE_GAP_S, left_s))
+            while (
+                not self._urgent
+                and (had := len(self._messages)) < at_most
+                and (left_s := deadline - time.monotonic()) > 0
+            ):
+                self._changed.wait(min(self._idle_gap_s, left_s))
                 if len(self._messages) == had:
                     break
             taken = [self._messages.popleft() for _ in range(min(at_most, len(self._messages)))]
+            self._urgent -= _urgent(taken)
             self._changed.notify_all()
             return taken
 
@@ -223,6 +280,10 @@ class Inbox:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+def _urgent(deliveries: Sequence[Delivery]) -> int:
+    return sum(one.topic.endswith(_URGENT) for one in deliveries)
 
 
 @lru_cache(100_000)

@@ -19,9 +19,11 @@ import duckdb
 from core.errors import DataFolderError, StoreUnavailable
 from core.kinds import KINDS, all_fields
 from core.reading import Batch, Event, Reading, Value
-from storage import duckdb_last, duckdb_rollup
+from storage import duckdb_history, duckdb_last, duckdb_rollup
 from storage.duckdb_rollup import CHUNK_ROWS, SQL_TYPES
 from storage.duckdb_window import partials
+from storage.history import Item, Spoken
+from storage.last_values import HeardEvents, identity
 from storage.rollup import advanced, merge, plan
 from storage.series import HOUR_MS, Bucket, Horizon, PartValues, Refused
 from storage.unrolled import Unrolled
@@ -72,6 +74,7 @@ class DuckDbSeries:
         self._rolling = threading.Lock()
         """Held while rows are rolled up or dropped; taken before the other one."""
         self._closed = False
+        self._heard = HeardEvents()
         try:
             self._connection = self._connect()
         except duckdb.Error as error:
@@ -102,13 +105,17 @@ class DuckDbSeries:
                 self._mend()
                 raise self._unavailable(error) from error
             self._unrolled.marked(unmarked)
-            self.heard(batch)
+            with self._last_lock:
+                self._last.take(readings)
+                self._last.take_events(batch.events)
+                self._heard.written(batch.events)
         return []
 
     def heard(self, batch: Batch) -> None:
         with self._last_lock:
             self._last.take(batch.readings)
             self._last.take_events(batch.events)
+            self._heard.take(batch.events)
 
     def window(
         self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int
@@ -141,7 +148,23 @@ class DuckDbSeries:
         )
         return [Event(*row) for row in rows]
 
+    def history(
+        self,
+        start: int,
+        end: int,
+        *,
+        device_ids: Collection[str] | None = None,
+        kinds: Collection[str] | None = None,
+        fields: Collection[str] | None = None,
+    ) -> Iterator[Item]:
+        return duckdb_history.read(self._connection, start, end, (device_ids, kinds, fields))
+
+    def spoken(self, start: int, end: int) -> list[Spoken]:
+        return duckdb_history.spoken(self._connection, start, end)
+
     def newest_events(self) -> list[Event]:
+        with self._last_lock:  # before the database is asked: what is written in between is in both
+            heard = self._heard.copy()
         rows = self._query(
             f"""
             WITH once AS (
@@ -153,7 +176,11 @@ class DuckDbSeries:
             """,  # noqa: S608 - only our own column names
             [],
         )
-        return [Event(*row) for row in rows]
+        return heard.joined([Event(*row) for row in rows], self._has)
+
+    def _has(self, event: Event) -> bool:
+        sql = "SELECT count(*) FROM event WHERE device_id = ? AND part = ? AND id = ? AND ts = ? AND raised = ?"
+        return bool(self._query(sql, list(identity(event)))[0][0])
 
     def unrolled(self) -> list[int]:
         return self._unrolled.hours()

@@ -1,9 +1,9 @@
 """The production series store: InfluxDB of any version from 1.6, spoken to by `storage.influx_server`.
 
 Points are folded together by InfluxDB itself (last write wins, field by field). Last values are kept in memory, as with
-DuckDB, and read back when the store is opened; for that, three things are written beside the points because a point
-alone cannot tell them: `status` (online and firmware by receive time), `seen` (a sign of life that is newer than the
-newest point says), and `came` of an event (which of one instant was later).
+DuckDB, and read back beside the first writes (`storage.influx_last`); for that, three things are written beside the
+points because a point alone cannot tell them: `status` (online and firmware by receive time), `seen` (a sign of life
+that is newer than the newest point says), and `came` of an event (which of one instant was later).
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from core.errors import StoreUnavailable
-from core.kinds import KINDS, STATUS_FIELDS, all_fields
+from core.kinds import KINDS, STATUS_FIELDS
 from core.reading import Batch, Event, Reading, Value
 from core.settings import Influx
+from storage import influx_history, influx_last
 from storage import influx_lines as lines
 from storage import influx_rollup as rolled
+from storage.history import Item, Spoken
+from storage.influx_last import ASK_AGAIN_S, SPOKE, Key, Loading
 from storage.influx_rollup import Column, RollUps
 from storage.influx_server import DatabaseMissing, InfluxServer, LinesRefused, Series
-from storage.last_values import LastValues, Part
+from storage.last_values import HeardEvents, LastValues, identity
 from storage.rollup import Partial, Resolution, advanced, merge, plan, step_of
 from storage.series import Bucket, Horizon, PartValues, Refused
 from storage.unrolled import Unrolled
 
 DAY_MS: Final = 86_400_000
-ASK_AGAIN_S: Final = 5.0
-"""A store that was away when we started is asked for its last values this often."""
-
 EVENTS_REMEMBERED: Final = 20_000
 TIED: Final = 4
 """Events of one fault looked at to find the latest of its newest instant."""
 
-SPOKE: Final = "event"
-"""The part under which `seen` keeps when a device last sent an event."""
+MANY_AT_ONCE: Final = 1_000
+"""No device sends so many events in one millisecond."""
 
-Key = tuple[str, str]
-"""Device id and part."""
+KEPT_AT_ONCE: Final = 500
+"""Parts whose last values are kept with one write."""
 
 
 class _Line(NamedTuple):
@@ -64,6 +64,10 @@ class InfluxSeries:
         self._horizon = Horizon()
         self._lock = threading.Lock()
         self._last = LastValues({}, {})
+        self._loading = Loading(self._load)
+        self._kept: dict[Key, tuple[int, str]] = {}
+        """Time and text of the newest `last_part` of each part."""
+        self._heard = HeardEvents()
         self._tips: dict[Key, tuple[int, int]] = {}
         """Of each part: time and `rx` of its newest point that is a sign of life, as the database has it."""
         self._mixed: dict[str, set[str]] = {kind: set() for kind in KINDS}
@@ -98,15 +102,19 @@ class InfluxSeries:
             self._unrolled.marked(unmarked)
             refused += self._place(self._hours, "ns", [self._event_line(event) for event in events])
             self._remember(events)
+            with self._lock:
+                self._heard.written(batch.events)
             return list({id(one.item): one for one in refused}.values())
 
     def heard(self, batch: Batch) -> None:
         with self._lock:
             self._last.take(batch.readings)
             self._last.take_events(batch.events)
+            self._heard.take(batch.events)
 
     def close(self) -> None:
         self._server.close()
+        self._loading.close()
 
     def _young_enough(self, readings: list[Reading]) -> tuple[list[Reading], list[Refused]]:
         """Samples older than raw data is kept would be refused one by one: that can be known without asking."""
@@ -136,13 +144,17 @@ class InfluxSeries:
         return _Line(lines.reading_line(one, alive=alive, mixed=self._mixed[one.kind]), tuple(pieces))
 
     def _unseen(self, stored: Sequence[Reading], batch: Batch) -> list[_Line]:
-        """Signs of life that the newest point of a part will not show, because what came last was not the newest."""
+        """Signs of life that the newest point of a part will not show, because what came last was not the newest.
+
+        While last values are still being read that is not known of any part, so all are written.
+        """
         for one in stored:
             key = (one.device_id, one.part)
             if one.sign_of_life and self._tips.get(key, (0, 0))[0] <= one.ts:
                 self._tips[key] = (one.ts, one.rx)
         keys = dict.fromkeys((one.device_id, one.part) for one in batch.readings if one.sign_of_life)
-        unseen = [(*key, rx) for key in keys if (rx := self._last.rx(key)) and rx > self._tips.get(key, (0, 0))[1]]
+        known = self._tips if self._loading.done else {}
+        unseen = [(*key, rx) for key in keys if (rx := self._last.rx(key)) and rx > known.get(key, (0, 0))[1]]
         unseen += [(event.device_id, SPOKE, event.rx) for event in batch.events if event.sign_of_life]
         return [_Line(lines.seen_line(*one), ()) for one in unseen]
 
@@ -150,12 +162,12 @@ class InfluxSeries:
         """Those that did not come before, each once: the first telling of an event counts."""
         new: dict[tuple[str, str, str, int, bool], Event] = {}
         for event in events:
-            if _identity(event) not in self._events:
-                new.setdefault(_identity(event), event)
+            if identity(event) not in self._events:
+                new.setdefault(identity(event), event)
         return list(new.values())
 
     def _remember(self, events: Sequence[Event]) -> None:
-        self._events.update(dict.fromkeys(map(_identity, events)))
+        self._events.update(dict.fromkeys(map(identity, events)))
         while len(self._events) > EVENTS_REMEMBERED:
             self._events.popitem(last=False)
 
@@ -185,6 +197,7 @@ class InfluxSeries:
         except DatabaseMissing:  # dropped under us, and our marks with it
             self._server.ensure(self._keep)
             self._events.clear()
+            self._kept.clear()
             if marks := [f"unrolled pending=t {hour}" for hour in self._unrolled.hours()]:
                 self._server.write(self._raw, marks, "ms")
             self._server.write(database, texts, precision)
@@ -244,23 +257,36 @@ class InfluxSeries:
                 self._unrolled.forget(hour)
 
     def expire(self, before: Horizon) -> None:
-        """The server drops the data, by the retention of its databases; here we only stop asking for it."""
+        """The server drops the data, by the retention of its databases; here we only stop asking for it.
+
+        Last values that go with it are kept: those that have lived half their time, so that we may be away meanwhile.
+        """
         self._open()
+        self._keep_last(before.raw + self._keep[self._raw] * DAY_MS // 2)
         horizon = advanced(self._horizon, before, self._unrolled.hours())
         if horizon != self._horizon:
             words = ",".join(f"{name}={value}i" for name, value in horizon._asdict().items())
             self._insist(self._hours, "ms", [f"horizon {words} {horizon.raw}"])
             self._horizon = horizon
 
+    def _keep_last(self, before: int) -> None:
+        self._loading.wait()
+        with self._lock:
+            wanted = list(influx_last.kept_lines(self._last, before, self._kept))
+        for start in range(0, len(wanted), KEPT_AT_ONCE):
+            some = wanted[start : start + KEPT_AT_ONCE]
+            self._place(self._hours, "ms", [_Line(line, ()) for _, _, _, line in some])
+            self._kept |= {key: (ts, text) for key, ts, text, _ in some}
+
     def last_values(self, device_ids: Sequence[str] | None = None) -> dict[tuple[str, str], PartValues]:
         with suppress(StoreUnavailable):
-            self._need()
+            self._need_last()
         with self._lock:
             return self._last.of(device_ids)
 
     def last_seen(self) -> dict[str, int]:
         with suppress(StoreUnavailable):
-            self._need()
+            self._need_last()
         with self._lock:
             return self._last.seen()
 
@@ -274,8 +300,27 @@ class InfluxSeries:
         rows.sort(key=lambda row: (row["time"], row["came"]), reverse=True)
         return [lines.event_of(row, row, row["time"]) for row in rows]
 
+    def history(
+        self,
+        start: int,
+        end: int,
+        *,
+        device_ids: Collection[str] | None = None,
+        kinds: Collection[str] | None = None,
+        fields: Collection[str] | None = None,
+    ) -> Iterator[Item]:
+        self._need()
+        asked = (device_ids, kinds, fields)
+        return influx_history.read(self._query, self._raw, self._hours, start, end, asked, self._horizon)
+
+    def spoken(self, start: int, end: int) -> list[Spoken]:
+        self._need()
+        return influx_history.spoken(self._query, self._raw, self._hours, start, end)
+
     def newest_events(self) -> list[Event]:
-        self._need()  # whoever takes up work after a start wants the last values next, and not those of half a store
+        self._need_last()  # whoever takes up work after a start wants these next, and not those of half a store
+        with self._lock:  # before the server is asked: what is written in between is in both
+            heard = self._heard.copy()
         known = f"fault != '{lines.NO_FAULT}' AND time >= {self._horizon.hour}ms"
         (found,) = self._query(
             self._hours,
@@ -285,7 +330,11 @@ class InfluxSeries:
         for one in found:
             row = max(one.dicts(), key=lambda row: (row["time"], row["came"]))
             newest.append(lines.event_of(row, one.tags, row["time"]))
-        return newest
+        return heard.joined(newest, self._has)
+
+    def _has(self, event: Event) -> bool:
+        there = self.events(event.device_id, start=event.ts, end=event.ts + 1, limit=MANY_AT_ONCE)
+        return identity(event) in map(identity, there)
 
     def _query(self, database: str, *statements: str) -> list[list[Series]]:
         try:
@@ -302,105 +351,48 @@ class InfluxSeries:
             raise StoreUnavailable(str(self._away))
         self._open()
 
+    def _need_last(self) -> None:
+        """As `_need`, and waits until last values are read."""
+        self._need()
+        self._loading.wait()
+
     def _open(self) -> None:
-        """Reads back what is known, once. What was heard meanwhile stays where it is newer. Raises StoreUnavailable."""
+        """Once. Last values are then read on a thread of their own. Raises StoreUnavailable."""
         with self._opening:
             if not self._opened:
                 try:
-                    self._read_back()
+                    self._prepare()
                 except StoreUnavailable as error:
                     self._away = error
                     raise
                 finally:
                     self._asked_s = time.monotonic()
+        self._loading.begin()
 
-    def _read_back(self) -> None:
+    def _prepare(self) -> None:
+        """What must be known before anything is written: all of it is small."""
         self._server.ensure(self._keep)
-        parts: dict[Key, Part] = {}
         for kind in KINDS:
-            parts |= self._load_kind(kind)
-        spoke = self._load_beside(parts)
-        self._load_rollups()
-        with self._lock:
-            self._last = LastValues(parts, spoke).joined(self._last)
-        self._opened = True
-
-    def _load_rollups(self) -> None:
+            self._mixed[kind] |= influx_last.mixed(influx_last.columns(self._query, self._raw, kind))
         (marks,) = self._query(self._raw, 'SELECT "pending" FROM "unrolled"')
         self._unrolled = Unrolled(ts for one in marks for ts, pending in one.rows if pending)
         names = Horizon._fields
         wanted = ", ".join(f'max("{name}")' for name in names)
         (found,) = self._query(self._hours, f'SELECT {wanted} FROM "horizon"')  # noqa: S608 - our own names
         self._horizon = Horizon(*found[0].rows[0][1:]) if found else Horizon()
+        self._opened = True
 
-    def _load_kind(self, kind: str) -> dict[Key, Part]:
-        """The newest value of every field, by part: one statement per field, because only so its time comes with it."""
-        (keys,) = self._query(self._raw, f'SHOW FIELD KEYS FROM "{kind}"')
-        columns = [row[0] for one in keys for row in one.rows]
-        found = dict(zip(columns, self._query(self._raw, *(_newest(column, kind) for column in columns)), strict=True))
-        parts: dict[Key, Part] = {}
-        for column, rows in found.items():
-            for key, ts, value in _by_part(rows):
-                part = parts.setdefault(key, Part(kind))
-                part.ts = max(part.ts, ts)
-                if column == "rx":
-                    self._tips[key] = (ts, int(value))
-                    part.rx = int(value)
-        known = all_fields(kind)
-        for name in known.keys() - STATUS_FIELDS:
-            for key, ts, value in _by_part(found.get(name, [])):
-                parts[key].put(name, known[name].type(value), ts)
-        self._load_outside(kind, found, parts)
-        return parts
-
-    def _load_outside(self, kind: str, found: dict[str, list[Series]], parts: dict[Key, Part]) -> None:
-        """Fields outside the contract: of a number and a text the newer one; at one instant the text, unless empty."""
-        self._mixed[kind] |= {lines.unsafe(c.removeprefix(lines.OTHER)) for c in found if c.startswith(lines.OTHER)}
-        for prefix in (lines.NUMBER, lines.OTHER):
-            for column, rows in found.items():
-                if not column.startswith(prefix):
-                    continue
-                name = lines.unsafe(column.removeprefix(prefix))
-                for key, ts, raw in _by_part(rows):
-                    value = float(raw) if prefix == lines.NUMBER else lines.outside_value(None, raw)
-                    if value is not None:
-                        parts[key].put(name, value, ts)
-
-    def _load_beside(self, parts: dict[Key, Part]) -> dict[str, int]:
-        """What points cannot tell: status by receive time, and the newest signs of life."""
-        names = sorted(STATUS_FIELDS)
-        statuses = [_newest(name, "status").replace(" FROM", f', "{name}_ts" FROM') for name in names]
-        *by_name, seen = self._query(self._raw, *statuses, _newest("rx", "seen"))
-        for name, found in zip(names, by_name, strict=True):
-            for one in found:
-                for rx, value, ts in one.rows:
-                    part = parts.get(lines.device_of(one.tags))
-                    if part is not None:
-                        part.put_status(name, value, ts, rx)
-        spoke: dict[str, int] = {}
-        for (device_id, part_name), rx, _ in _by_part(seen):
-            if part_name == SPOKE:
-                spoke[device_id] = rx
-            elif (device_id, part_name) in parts:
-                held = parts[device_id, part_name]
-                held.rx = max(held.rx or 0, rx)
-        return spoke
+    def _load(self) -> None:
+        """Last values, beside the writing. What was heard meanwhile stays if it is newer. Raises StoreUnavailable."""
+        loaded = influx_last.load(self._query, self._raw, self._hours)
+        with self._lock:
+            self._last = loaded.last.joined(self._last)
+            for key, tip in loaded.tips.items():
+                self._tips[key] = max(tip, self._tips.get(key, tip), key=lambda one: one[0])
+            self._kept |= loaded.kept
 
 
 def _statuses(readings: Sequence[Reading]) -> list[_Line]:
     """By receive time. Two of one part in one millisecond: the later one counts, as everywhere."""
     said = [one for one in readings if not STATUS_FIELDS.isdisjoint(one.fields)]
     return [_Line(lines.status_line(one), (one,)) for one in said]
-
-
-def _newest(column: str, measurement: str) -> str:
-    return f'SELECT last("{column}") FROM "{measurement}" GROUP BY device, part, site'  # noqa: S608 - columns are `safe`
-
-
-def _by_part(found: Sequence[Series]) -> list[tuple[Key, int, Any]]:
-    """(key, time, value) of each row of a `_newest` answer."""
-    return [(lines.device_of(one.tags), row[0], row[1]) for one in found for row in one.rows]
-
-
-def _identity(event: Event) -> tuple[str, str, str, int, bool]:
-    return event.device_id, event.part, event.id, event.ts, event.raised

@@ -17,9 +17,9 @@ from urllib.parse import unquote, urlsplit
 
 import urllib3
 from influxdb_client.client.influxdb_client import InfluxDBClient
-from influxdb_client.client.write_api import SYNCHRONOUS, WriteApi
 from influxdb_client.domain.bucket_retention_rules import BucketRetentionRules
 from influxdb_client.rest import ApiException
+from influxdb_client.service.write_service import WriteService
 from urllib3.exceptions import HTTPError
 
 from core.errors import StoreUnavailable
@@ -31,6 +31,9 @@ ANSWER_S: Final = 10.0
 
 WORTH_PACKING: Final = 2_000
 """Bytes from which a body is compressed, on its way to another machine."""
+
+STORED: Final = 204
+"""How every version says that all lines are stored. Anything else, a proxy's friendly page among it, may mean less."""
 
 LONGEST_WAIT_S: Final = 300.0
 """However long a server wants to be left alone."""
@@ -82,7 +85,8 @@ class InfluxServer:
         self._near = host in {"localhost", "[::1]"} or str(host).startswith("127.")
         self._version: Version | None = None
         self._client: InfluxDBClient | None = None
-        self._writer: WriteApi | None = None
+        self._writer: WriteService | None = None
+        self._closed = False
         self._pool = urllib3.PoolManager(
             num_pools=2,
             maxsize=8,
@@ -108,14 +112,18 @@ class InfluxServer:
         body = "\n".join(lines).encode()
         if self.version().has_v2_write and (self._token or self.version().major != 2):
             with self._refusals():
-                self._v2_writer().write(database, self._org, body, precision)  # type: ignore[arg-type] # a plain str
+                _, status, headers = self._v2_writer().post_write_with_http_info(
+                    self._org, database, body, precision=precision, content_type="text/plain; charset=utf-8"
+                )
+            if status != STORED:
+                raise self._failure(status, f"a write is answered with {STORED} and nothing else", headers)
             return
         query = f"?db={database}&precision={'n' if precision == 'ns' else precision}"
         headers = self._credentials()
         if not self._near and len(body) > WORTH_PACKING:
             body, headers = gzip.compress(body, 1), headers | {"Content-Encoding": "gzip"}
         answer = self._ask("POST", "/write" + query, body=body, headers=headers)
-        if answer.status != 204:  # anything else, a proxy's friendly page among it, has stored nothing for sure
+        if answer.status != STORED:
             raise self._failure(answer.status, answer.data, answer.headers)
 
     def query(self, database: str, statements: Sequence[str]) -> list[list[Series]]:
@@ -123,6 +131,8 @@ class InfluxServer:
         found: list[list[Series]] = []
         self.version()
         for statement in statements:  # one at a time: together they may take longer than anybody waits
+            if self._closed:
+                raise StoreUnavailable("the series store is closed")
             fields = {"q": statement, "epoch": "ms"} | ({"db": database} if database else {})
             answer = self._ask("GET", "/query", fields=fields, timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S))
             if answer.status >= 300:
@@ -142,6 +152,7 @@ class InfluxServer:
         make(databases)
 
     def close(self) -> None:
+        self._closed = True  # a long question of another thread ends at its next statement
         if self._client is not None:
             self._client.close()
         self._pool.clear()
@@ -178,9 +189,9 @@ class InfluxServer:
             self._client = InfluxDBClient(self.url, token, org=self._org, timeout=wait, enable_gzip=not self._near)
         return self._client
 
-    def _v2_writer(self) -> WriteApi:
+    def _v2_writer(self) -> WriteService:
         if self._writer is None:
-            self._writer = self._v2_client().write_api(write_options=SYNCHRONOUS)
+            self._writer = WriteService(self._v2_client().api_client)
         return self._writer
 
     @contextmanager

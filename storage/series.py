@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from core.reading import Batch, Event, Reading, Value
+from storage.history import History
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
@@ -61,7 +62,7 @@ class Horizon(NamedTuple):
     """Of hour rows, and of events."""
 
 
-class SeriesStore(Protocol):
+class SeriesStore(History, Protocol):
     """Points are identified by (device, part, ts): a point that comes again, whole or in pieces, lands on itself."""
 
     def write(self, batch: Batch) -> list[Refused]:
@@ -71,7 +72,7 @@ class SeriesStore(Protocol):
         """
 
     def heard(self, batch: Batch) -> None:
-        """Takes up last values of a batch that is durable elsewhere and will be written later."""
+        """Takes up last values and newest events of a batch that is durable elsewhere and will be written later."""
 
     def window(
         self, kind: str, device_id: str, part: str, field: str, *, start: int, end: int, step: int

@@ -260,6 +260,39 @@ def test_segments_below_the_position_are_drained_even_if_they_are_still_there(tm
         assert everything(spool) == [message(3)]
 
 
+@given(st.lists(st.lists(st.integers(0, 900), min_size=1, max_size=4), max_size=8), st.integers(0, 3))
+@settings(max_examples=40)
+def test_looking_at_each_message_takes_nothing_out(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[list[int]], drained: int
+):
+    folder = tmp_path_factory.mktemp("spool")
+    with closing(opened(folder)) as spool:
+        for batch in sizes:
+            spool.append([message(size, size) for size in batch])
+        for _ in range(drained):
+            if (draft := spool.oldest(1)) is not None:
+                spool.done(draft)
+        left = [message(size, size) for batch in sizes[drained:] for size in batch]
+        assert [one for record in spool.each() for one in record] == left
+    with closing(opened(folder)) as spool:
+        assert [one for record in spool.each() for one in record] == left
+        assert everything(spool) == left
+
+
+def test_a_record_that_cannot_be_read_is_passed_over_and_told_of_once_when_it_is_drained(tmp_path: Path):
+    with closing(opened(tmp_path, segment_bytes=1)) as spool:
+        for number in range(3):
+            spool.append([message(number)])
+        rotten, gone, _ = files(tmp_path)
+        rotten.write_bytes(rotten.read_bytes()[:-1] + b"?")
+        gone.rename(tmp_path / "aside")
+        assert [one for record in spool.each() for one in record] == [message(2)]
+        assert spool.damaged == 0
+        (tmp_path / "aside").rename(gone)
+        assert everything(spool) == [message(1), message(2)]
+        assert spool.damaged == 1
+
+
 def test_the_newest_receipt_is_the_newest_of_all(tmp_path: Path):
     with closing(opened(tmp_path)) as spool:
         for number in (5, 900, 7):

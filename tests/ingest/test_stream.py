@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.stream import BrokenStream, Publish, Splitter, Stream
+from ingest.stream import MAX_PACKET_BYTES, BrokenStream, Publish, Splitter, Stream
 
 
 def packet(head: int, body: bytes) -> bytes:
@@ -59,9 +59,70 @@ def test_any_cut_of_the_stream_gives_the_same_packets(sent: list[Publish | bytes
     assert others == b"".join(one for one in sent if isinstance(one, bytes))
 
 
+LIMIT = 70_000
+
+
+def kept(one: Publish) -> Publish:
+    """What is left of a message where a packet may have `LIMIT` bytes."""
+    cut = max(0, len(encoded(one)) - LIMIT)
+    return one._replace(payload=one.payload[: len(one.payload) - cut], cut=cut)
+
+
+@given(traffic, st.data())
+def test_a_message_that_is_too_large_is_cut_and_what_comes_behind_it_is_whole(
+    sent: list[Publish | bytes], data: st.DataObject
+):
+    """However it comes, no more than one packet of the largest size and one read is held."""
+    stream = b"".join(encoded(one) if isinstance(one, Publish) else one for one in sent)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+    splitter, found, others = Splitter(LIMIT), [], b""
+    for start, end in pairwise([0, *cuts, len(stream)]):
+        published, rest = splitter.feed(stream[start:end])
+        found += published
+        others += rest
+        assert len(splitter._tail) < LIMIT
+    assert found == [kept(one) for one in sent if isinstance(one, Publish)]
+    assert others == b"".join(one for one in sent if isinstance(one, bytes))
+
+
+def test_a_huge_message_in_many_small_pieces_takes_no_more_memory_than_the_limit():
+    huge, after = Publish(b"t", b"\x30" * 20_000_000, False, False, 7, 1), Publish(b"t", b"x", False, False, 8, 1)
+    stream, splitter, found, most = encoded(huge) + encoded(after), Splitter(), [], 0
+    for start in range(0, len(stream), 1_400):  # what a network carries at once
+        found += splitter.feed(stream[start : start + 1_400])[0]
+        most = max(most, len(splitter._tail))
+    assert [(one.mid, len(one.payload) + one.cut) for one in found] == [(7, 20_000_000), (8, 1)]
+    assert len(found[0].payload) < MAX_PACKET_BYTES
+    assert most < MAX_PACKET_BYTES
+
+
+def test_a_packet_is_looked_at_once_when_it_is_whole_and_not_with_every_piece():
+    """Else the bytes that are copied grow with the square of its size."""
+
+    class Counting(Splitter):
+        looked = 0
+
+        @property
+        def _wanted(self) -> int:
+            return self.wanted
+
+        @_wanted.setter
+        def _wanted(self, wanted: int) -> None:
+            self.looked += 1  # set anew with every look at the bytes
+            self.wanted = wanted
+
+    one, splitter = Publish(b"t", b"\x30" * 900_000, False, False, 7, 1), Counting()
+    stream = encoded(one)
+    pieces = [stream[start : start + 100] for start in range(0, len(stream), 100)]
+    assert [found for piece in pieces for found in splitter.feed(piece)[0]] == [one]
+    assert len(pieces) > 9_000
+    assert splitter.looked < 10
+
+
 @pytest.mark.parametrize(
     "data",
     [
+        b"\x20\xff\xff\x7f",  # two megabytes of something that is no message
         b"\x30\x80\x80\x80\x80\x01",  # a length of five bytes
         b"\x30\x01\x00",  # no room for a topic
         b"\x32\x05\x00\x09abc",  # a topic that is longer than the packet

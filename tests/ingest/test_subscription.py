@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from core import mqtt
+from core.errors import TizhuangError
 from core.settings import Mqtt
-from ingest.subscription import Delivery, Subscription
+from ingest.subscription import Delivery, Inbox, Subscription
 from tests import brokers, servers
 from tests.conftest import require
 from tests.proxy import proxy
@@ -146,6 +147,19 @@ def test_a_full_queue_holds_the_broker_back_and_loses_nothing(mosquitto: Mosquit
         assert taker.nothing_more()
 
 
+def test_a_message_of_megabytes_comes_cut_and_holds_nothing_up(mosquitto: Mosquitto):
+    """Were the connection ended instead, the broker would send the message again on the next one, for ever."""
+    with subscribed(mosquitto.url) as taker:
+        mosquitto.publish(TOPIC, b"1" * 5_000_000)
+        publish(mosquitto, range(3))
+        huge, *small = taker.take(4)
+        assert 65_536 < len(huge.payload) < 1_100_000
+        assert payloads(small) == [0, 1, 2]
+        assert taker.source.ack([huge, *small]) == 4
+        assert taker.nothing_more()
+        assert taker.connections == [True]
+
+
 def test_over_tls_large_and_small_messages_come_whole_and_are_acknowledged(tmp_path: Path):
     """TLS hands over its records at its own pace: what it still holds must not wait for the next one."""
     require("mosquitto")
@@ -232,6 +246,108 @@ def test_a_refused_subscription_is_not_called_connected():
     thread.join(10)
     assert not thread.is_alive(), "a connection was left open"
     assert taker.connections == []
+
+
+# --- the inbox --------------------------------------------------------------------------------------------------------
+
+
+def delivery(number: int, channel: str = "telemetry") -> Delivery:
+    topic = f"tizhuang/v1/here/elevator/lift/{channel}"
+    return Delivery(topic, str(number).encode(), 7, False, False, number, 1, 1)
+
+
+@contextmanager
+def taking(inbox: Inbox, at_most: int = 500) -> Iterator[list[list[Delivery]]]:
+    """Somebody who takes one batch and would linger for hours; the batch, when it is closed."""
+    taken: list[list[Delivery]] = []
+    thread = threading.Thread(
+        target=lambda: taken.append(inbox.take(at_most, wait_s=3_600, linger_s=3_600)), daemon=True
+    )
+    thread.start()
+    yield taken
+    thread.join(10)
+
+
+def test_an_event_closes_the_batch_at_once():
+    inbox = Inbox(1_000, idle_gap_s=3_600)
+    with taking(inbox) as taken:
+        inbox.put([delivery(1, "event")])
+    assert list(map(payloads, taken)) == [[1]]
+
+
+def test_an_event_takes_along_what_waited_for_company():
+    inbox = Inbox(1_000, idle_gap_s=3_600)
+    with taking(inbox) as taken:
+        inbox.put([delivery(1)])
+        inbox.put([delivery(2), delivery(3, "event"), delivery(4)])
+    assert list(map(payloads, taken)) == [[1, 2, 3, 4]]
+
+
+def test_an_event_that_did_not_fit_closes_the_next_batch_and_no_other():
+    inbox = Inbox(1_000, idle_gap_s=3_600)
+    inbox.put([*map(delivery, range(5)), delivery(5, "event")])
+    with taking(inbox, 5) as taken:
+        pass
+    assert list(map(payloads, taken)) == [[0, 1, 2, 3, 4]]
+    with taking(inbox) as taken:
+        pass
+    assert list(map(payloads, taken)) == [[5]]
+    assert inbox._urgent == 0
+    with taking(inbox, 3) as taken:  # nobody is urgent any more: it lingers until it has its three
+        inbox.put([delivery(6)])
+        inbox.put([delivery(7)])
+        inbox.put([delivery(8)])
+    assert list(map(payloads, taken)) == [[6, 7, 8]]
+
+
+# --- a thread that dies -----------------------------------------------------------------------------------------------
+
+
+class Mistake(Exception):
+    """A bug of ours."""
+
+
+def mistaken() -> int:
+    raise Mistake
+
+
+def deaf_to_all(connected: bool) -> None:
+    raise Mistake
+
+
+def unlucky(connected: bool) -> None:
+    if not connected:
+        raise Mistake
+
+
+@pytest.mark.parametrize("where", ["paho's callback", "taking in", "session"])
+def test_a_thread_that_dies_is_noticed(mosquitto: Mosquitto, where: str):
+    now = mistaken if where == "taking in" else lambda: 7
+    on_connection = {"paho's callback": deaf_to_all, "session": unlucky, "taking in": lambda _: None}[where]
+    with proxy(mosquitto.port) as cable:
+        source = Subscription(Mqtt(url=cable.url), now=now, on_connection=on_connection)
+        source.start()
+        try:
+            if where != "paho's callback":
+                wait_until("connected", lambda: source.connected)
+            if where == "taking in":
+                mosquitto.publish(TOPIC, "1")
+            if where == "session":
+                cable.cut()
+            with pytest.raises(TizhuangError) as caught:
+                source.watch(threading.Event())
+            assert isinstance(caught.value.__cause__, Mistake)
+            wait_until("not called connected", lambda: not source.connected)
+        finally:
+            source.close()
+
+
+def test_watching_ends_when_told_to(mosquitto: Mosquitto):
+    stop = threading.Event()
+    with subscribed(mosquitto.url) as taker:
+        stop.set()
+        taker.source.watch(stop)
+        assert not taker.source.failed.is_set()
 
 
 # --- closing ----------------------------------------------------------------------------------------------------------

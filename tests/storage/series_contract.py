@@ -547,6 +547,47 @@ class SeriesContract:
             found = {(one.part, one.fault): one.id for one in asked.newest_events() if one.device_id == device}
             assert found == {("", "alarm_button"): "e-3", ("1", "smoke"): "p-1", ("", "overspeed"): "b-2"}
 
+    # what is heard and not written yet
+
+    def test_the_newest_events_are_those_that_were_heard_too(self, store: SeriesStore):
+        device = new_device()
+        write(store, event(device, T, "e-1"), event(device, T + 5, "s-1", fault="smoke"))
+        late, first = event(device, T + 9, "e-2", raised=False), event(device, T + 1, "p-1", part="1")
+        store.heard(Batch((late, event(device, T + 4, "s-0", fault="smoke", raised=False), first)))
+        expected = {("", "alarm_button"): late, ("", "smoke"): event(device, T + 5, "s-1", fault="smoke")}
+        for _ in range(2):
+            found = {(one.part, one.fault): one for one in store.newest_events() if one.device_id == device}
+            assert found == expected | {("1", "alarm_button"): first}
+            write(store, event(device, T + 4, "s-0", fault="smoke", raised=False), first, late)
+
+    @often
+    @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab"), st.booleans()), max_size=8), st.integers(0, 8))
+    def test_what_is_heard_counts_as_if_it_were_written(
+        self, store: SeriesStore, told: list[tuple[int, str, bool]], written: int
+    ):
+        """Events of few instants and with few ids: they come again, and up to four come at once."""
+
+        def said(device: str) -> list[Event | Reading]:
+            events = [event(device, T + ms, f"e-{id}", raised=raised) for ms, id, raised in told]
+            samples = [reading(device, T + ms, {f"x-{id}": number}) for number, (ms, id, _) in enumerate(told)]
+            return [one for pair in zip(events, samples, strict=True) for one in pair]
+
+        def known(device: str) -> Any:
+            events = [(one.id, one.ts, one.raised) for one in store.newest_events() if one.device_id == device]
+            return events, [part for _, part in store.last_values([device]).items()], store.last_seen().get(device)
+
+        all_written, partly = new_device(), new_device()
+        for one in said(all_written):
+            write(store, one)
+        for one in said(partly)[:written]:
+            write(store, one)
+        for one in said(partly)[written:]:
+            store.heard(Batch((one,)))
+        assert known(partly) == known(all_written)
+        for one in said(partly)[written:]:
+            write(store, one)
+        assert known(partly) == known(all_written)
+
     # batches
 
     def test_an_empty_batch(self, store: SeriesStore):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +28,12 @@ from core.errors import StoreUnavailable
 from core.reading import Batch, Reading, Value
 from core.settings import Influx
 from storage.influx import InfluxSeries
-from storage.series import HOUR_MS, MINUTE_MS, Bucket, SeriesStore
+from storage.influx_server import InfluxServer, LinesRefused
+from storage.series import HOUR_MS, MINUTE_MS, Bucket, Horizon, SeriesStore
 from tests import servers, wire
 from tests.conftest import require
+from tests.proxy import proxy
+from tests.servers import wait_until
 from tests.storage.rollup_contract import NOON, RollUpContract
 from tests.storage.series_contract import (
     Reopen,
@@ -287,6 +292,215 @@ def test_a_far_server_is_sent_packed_bodies(own: Influx):
     with closing(opened(far)) as store:
         write(store, *(reading("s.lift", T + number, {"floor": 3}) for number in range(200)))
         assert len(window(store, "s.lift", "floor")) == 200
+
+
+def test_a_write_does_not_wait_for_the_last_values(own: Influx):
+    """Over a line that lets little through, reading them takes long; what comes meanwhile is joined with them."""
+    devices = [f"s.lift-{number}" for number in range(300)]
+    fields: dict[str, Value] = {"floor": 3, "door": "open", "speed_mps": 0.5, "occupied": False, "x": 1, "online": True}
+    with closing(opened(own)) as store:
+        write(store, *(reading(device, T, fields) for device in devices))
+    port = int(own.url.rpartition(":")[2])
+    with proxy(port) as line:
+        line.trickle = 300
+        with closing(opened(own.model_copy(update={"url": f"http://127.0.0.1:{line.port}"}))) as store:
+            write(
+                store,
+                reading(devices[0], T + 10, {"floor": 4}),
+                reading(devices[1], T - 10, {"floor": 1, "load_kg": 9.5}, rx=T + 900),
+                reading("s.new", T, {"floor": 7}),
+                event(devices[2], T + 1, "e-1"),
+            )
+            assert window(store, devices[0], "floor")[-1].last == 4
+            assert not store._loading.done, "the write waited for them"
+            line.trickle = None
+            values = store.last_values()
+            assert len(values) == 301
+            for asked in (store, opened(own)):
+                with closing(asked):
+                    values = asked.last_values()
+                    assert values[devices[0], ""].values["floor"] == (4, T + 10)
+                    assert values[devices[0], ""].values["door"] == ("open", T)
+                    assert values[devices[1], ""].values["floor"] == (3, T)
+                    assert values[devices[1], ""].values["load_kg"] == (9.5, T - 10)
+                    assert values[devices[1], ""].rx == T + 900
+                    assert values["s.new", ""].values == {"floor": (7, T)}
+                    assert [one.id for one in asked.newest_events()] == ["e-1"]
+                    assert asked.last_seen()[devices[2]] == T + 51
+
+
+def test_a_server_that_goes_while_last_values_are_read_is_asked_again(own: Influx):
+    with closing(opened(own)) as store:
+        write(store, reading("s.lift", T, {"floor": 3}))
+        assert store.last_values()["s.lift", ""].values == {"floor": (3, T)}
+    port = int(own.url.rpartition(":")[2])
+    with proxy(port) as line:
+        line.trickle = 20
+        with closing(opened(own.model_copy(update={"url": f"http://127.0.0.1:{line.port}"}))) as store:
+            line.closed = True
+            line.cut()
+            assert store.last_values() == {}
+            store.heard(Batch((reading("s.lift", T + 1, {"door": "open"}),)))
+            line.trickle, line.closed = None, False
+
+            def known() -> bool:
+                return store.last_values()["s.lift", ""].values == {"floor": (3, T), "door": ("open", T + 1)}
+
+            wait_until("asked again", known)
+
+
+# --- last values outlive raw data -------------------------------------------------------------------------------------
+
+
+def forget_raw_data(own: Influx) -> None:
+    """As the server does by itself, a day at a time, when its retention is over."""
+    ask(own, f'DROP DATABASE "{own.bucket}"')
+
+
+def test_last_values_outlive_raw_data(own: Influx):
+    keep = {"raw_days": 30, "minute_days": 365, "hour_days": 3_650}
+    day = 24 * HOUR_MS
+    now = time.time_ns() // 1_000_000
+    old, older, fresh = now - 16 * day, now - 20 * day, now - 2 * day
+
+    def put_in(store: SeriesStore) -> None:
+        write(
+            store,
+            reading("s.silent", older, {"floor": 2, "door": "open", "odd": "yes"}),
+            reading("s.silent", old, {"floor": 3, "speed_mps": 0.5}),
+            reading("s.silent", older, {"online": True, "firmware": "1.2"}),
+            reading("s.pile", old, {"temp_c": 30.0, "state": "idle"}, kind="charger", part="7"),
+            reading("s.busy", old, {"firmware": "7"}),
+            reading("s.busy", old, {"door": "closed"}),
+            reading("s.busy", fresh, {"floor": 5}),
+            event("s.silent", old, "e-1", rx=old + 70),
+        )
+
+    with closing(InfluxSeries(own, **keep)) as store:
+        put_in(store)
+        values, seen = store.last_values(), store.last_seen()
+        store.expire(Horizon(raw=now - 30 * day))
+    forget_raw_data(own)
+    with closing(InfluxSeries(own, **keep)) as store:
+        after = store.last_values()
+        assert after["s.silent", ""] == values["s.silent", ""]
+        assert after["s.pile", "7"] == values["s.pile", "7"]
+        assert {"firmware": ("7", old), "door": ("closed", old)} == after["s.busy", ""].values
+        assert store.last_seen() == {device: rx for device, rx in seen.items() if device != "s.busy"}
+        assert seen["s.silent"] == old + 70
+        # Newer ones count, and older ones that come late do not.
+        write(store, reading("s.silent", now - 2, {"floor": 8}), reading("s.silent", older - 1, {"door": "closed"}))
+        assert store.last_values()["s.silent", ""].values["floor"] == (8, now - 2)
+        assert store.last_values()["s.silent", ""].values["door"] == ("open", older)
+    with closing(InfluxSeries(own, **keep)) as store:
+        assert store.last_values()["s.silent", ""].values["floor"] == (8, now - 2)
+        assert store.last_values()["s.silent", ""].values["door"] == ("open", older)
+
+
+def test_last_values_are_kept_once_and_again_when_they_change(own: Influx):
+    day = 24 * HOUR_MS
+    now = time.time_ns() // 1_000_000
+    long = own.model_copy(update={"bucket": f"{own.bucket}_1h"})
+
+    def rows() -> int:
+        return len(ask(long, 'SELECT part_json FROM "last_part"', long.bucket))
+
+    def opened_for_a_month() -> InfluxSeries:
+        return InfluxSeries(own, raw_days=30, minute_days=365, hour_days=3_650)
+
+    with closing(opened_for_a_month()) as store:
+        write(store, reading("s.a", now - 20 * day, {"floor": 1}), reading("s.b", now - 9 * day, {"floor": 1}))
+        store.expire(Horizon(raw=now - 30 * day))
+        assert rows() == 1, "b is young enough"
+        store.expire(Horizon(raw=now - 30 * day + HOUR_MS))
+        assert rows() == 1
+    with closing(opened_for_a_month()) as store:
+        store.expire(Horizon(raw=now - 30 * day + 2 * HOUR_MS))
+        assert rows() == 1, "known from the life before"
+        write(store, reading("s.a", now - 19 * day, {"door": "open"}))
+        store.expire(Horizon(raw=now - 31 * day))  # the time to keep was made longer
+        assert rows() == 2
+    forget_raw_data(own)
+    with closing(opened_for_a_month()) as store:
+        assert store.last_values()["s.a", ""].values == {"floor": (1, now - 20 * day), "door": ("open", now - 19 * day)}
+        ask(own, f'DROP DATABASE "{long.bucket}"')
+        write(store, event("s.a", now, "e-1"))  # finds out that it is gone
+        store.expire(Horizon(raw=now - 30 * day))
+        assert rows() == 1
+
+
+# --- what a write is answered with ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """A server of version 2 that knows nothing and answers every write like this; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.tell(200, b'{"results": [], "buckets": [], "orgs": []}')
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.tell(status if "/write" in self.path else 201, b"" if status == 204 else b"{}")
+
+        def tell(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("X-Influxdb-Version", "v2.7.4")
+            if status != 204:
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 206, 304, 500, 503])
+def test_over_the_new_address_only_204_means_stored(status: int):
+    with answering(status) as url, closing(InfluxServer(Influx(url=url, token=SecretStr("t")))) as server:
+        assert server.version().major == 2
+        with pytest.raises(StoreUnavailable, match=str(status)):
+            server.write("tizhuang", ["elevator,device=d,part=-,site=s floor=3i 1"], "ms")
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_over_the_new_address_lines_that_are_wrong_are_refused(status: int):
+    with (
+        answering(status) as url,
+        closing(InfluxServer(Influx(url=url, token=SecretStr("t")))) as server,
+        pytest.raises(LinesRefused),
+    ):
+        server.write("tizhuang", ["elevator,device=d,part=-,site=s floor=3i 1"], "ms")
+
+
+@pytest.mark.parametrize("precision", ["ms", "ns"])
+def test_over_the_new_address_204_means_stored(precision: str):
+    with answering(204) as url, closing(InfluxServer(Influx(url=url, token=SecretStr("t")))) as server:
+        server.write("tizhuang", ["elevator,device=d,part=-,site=s floor=3i 1"], precision)
+
+
+def test_heard_events_are_forgotten_once_they_are_written(own: Influx):
+    with closing(opened(own)) as store:
+        one = event("s.lift", T, "e-1")
+        store.heard(Batch((one, event("s.lift", T, "e-2"))))
+        write(store, one)
+        assert list(store._heard._held.values()) == [[event("s.lift", T, "e-2")]]
+        write(store, event("s.lift", T, "e-2"))
+        assert not store._heard._held
 
 
 ROLLER: Final = """
