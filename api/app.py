@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from api import (
+    alarm_quality,
     device_pages,
     devices,
     errors,
@@ -22,7 +23,9 @@ from api import (
     overview_page,
     quarantine,
     quarantine_page,
+    rules,
     series,
+    silences,
     sites,
     stats,
     ticket_pages,
@@ -33,7 +36,7 @@ from api.services import Services
 
 STATIC: Final = Path(__file__).parent / "static"
 
-JSON: Final = (sites, devices, series, incidents, tickets, quarantine, stats, live)
+JSON: Final = (sites, devices, series, incidents, tickets, silences, alarm_quality, quarantine, rules, stats, live)
 PAGES: Final = (overview_page, device_pages, ticket_pages, quarantine_page)
 """A new page is one module with a `router`, one template, one line here."""
 

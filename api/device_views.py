@@ -12,7 +12,7 @@ from typing import Final
 
 from api import models, ticket_views
 from api.services import Services
-from core.errors import StoreUnavailable
+from core.errors import NotFound, StoreUnavailable
 from core.faults import FAULTS
 from core.fields import STALE_MS, FieldSpec
 from core.kinds import KINDS, all_fields, part_fields
@@ -97,7 +97,7 @@ class Tile:
 def surroundings(services: Services) -> Surroundings:
     """Three queries."""
     silence: dict[str, int] = {}
-    for rule in services.rules:
+    for rule in services.rules().book.rules:
         if rule.silence_ms is not None:
             silence[rule.kind] = min(rule.silence_ms, silence.get(rule.kind, rule.silence_ms))
     return Surroundings(
@@ -111,12 +111,19 @@ def surroundings(services: Services) -> Surroundings:
 
 
 def sites(services: Services, tiles: Iterable[Tile]) -> list[models.Site]:
-    """Registered sites and those that strangers named, by id, with counts over the given devices. One query."""
+    """Registered sites and those that strangers named, by id, with counts over the given devices. Two queries.
+
+    Incidents of a whole site (`SITE.*`) count for the site and for no device of it.
+    """
+    severities = services.incidents.open_severities()
     known = {site.id: site for site in services.registry.sites()}
     by_site: dict[str, list[Tile]] = {site_id: [] for site_id in known}
     for tile in tiles:
         by_site.setdefault(tile.device.site, []).append(tile)
-    return [_site(site_id, known.get(site_id), mine) for site_id, mine in sorted(by_site.items())]
+    return [
+        _site(site_id, known.get(site_id), mine, severities.get(f"{site_id}.*", {}))
+        for site_id, mine in sorted(by_site.items())
+    ]
 
 
 def tiles(
@@ -141,6 +148,8 @@ def tiles(
 def tile(services: Services, device_id: str) -> Tile:
     """One device. Raises NotFound."""
     row = services.registry.device(device_id)
+    if row.kind == registry.WHOLE_SITE:
+        raise NotFound("device", device_id)
     last = services.series.last_values([device_id])
     return _tile(row, {part: values for (_, part), values in last.items()}, surroundings(services))
 
@@ -247,8 +256,8 @@ def _event(event: Event) -> models.Event:
     )
 
 
-def _site(site_id: str, row: registry.Site | None, tiles: Sequence[Tile]) -> models.Site:
-    counts: Counter[str] = Counter()
+def _site(site_id: str, row: registry.Site | None, tiles: Sequence[Tile], of_its_own: Mapping[str, int]) -> models.Site:
+    counts = Counter(of_its_own)
     for tile in tiles:
         counts.update(tile.severities)
     return models.Site(

@@ -60,7 +60,7 @@ class Guard:
         length = given.get("content-length", "")
         if length.isdigit() and int(length) > MAX_BODY_BYTES:
             return 413, "too_large", _TOO_LARGE
-        if given.get("content-type", "").partition(";")[0].strip().lower() not in _BODY_TYPES:
+        if method != "DELETE" and given.get("content-type", "").partition(";")[0].strip().lower() not in _BODY_TYPES:
             return 415, "unsupported_media_type", "send application/json"
         return None
 

@@ -46,6 +46,11 @@ def _reasons(services: Services, *, live_connected: bool) -> list[str]:
         reasons.append(f"the series store is away, messages wait in the spool: {worker.store_away}")
     if worker and worker.alerts_lost:
         reasons.append(f"{worker.alerts_lost} alerts could not be written since the start: see the log and report it")
+    rules = services.rules()
+    if rules.refused:
+        reasons.append(f"the rule files have faults, older rules are in force: {rules.refused}")
+    if rules.troubles:
+        reasons.append(f"rules could not be evaluated: {', '.join(sorted(rules.troubles))}; see /api/v1/rules")
     checks: tuple[Callable[[], object], ...] = (
         services.tickets.newest_change,
         lambda: services.series.events("-", start=0, end=1, limit=1),

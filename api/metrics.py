@@ -82,6 +82,11 @@ class _Stats(Collector):
             yield CounterMetricFamily(f"tizhuang_{name}", text, value=getattr(counts, field))
         for name, (field, text) in _GAUGES.items():
             yield GaugeMetricFamily(f"tizhuang_{name}", text, value=float(getattr(counts, field)))
+        rules = self._services.rules()
+        troubles = float(len(rules.troubles))
+        yield GaugeMetricFamily("tizhuang_rules_in_trouble", "rules that could not be evaluated", value=troubles)
+        refused = float(bool(rules.refused))
+        yield GaugeMetricFamily("tizhuang_rule_files_refused", "1 while older rules are in force", value=refused)
         blocked = float(bool(counts.blocked_by))
         yield GaugeMetricFamily("tizhuang_worker_blocked", "1 while nothing is acknowledged", value=blocked)
         away = float(bool(counts.store_away))

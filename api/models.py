@@ -1,4 +1,4 @@
-"""Every answer of the JSON API, as models: they validate, and they are the OpenAPI document.
+"""Every answer of the JSON API, as models: they validate, and they are the OpenAPI document, which is one page.
 
 All times are Unix milliseconds (UTC). Fields ending in `_device_ms` and every `ts` are by the device's own clock.
 """
@@ -202,7 +202,11 @@ class Incident(BaseModel):
     evidence: dict[str, Any] = Field(description="why the rule fired: condition, since when, the values it saw")
     cleared_device_ms: Ms | None = Field(description="since when no rule of the group fires; null: still firing")
     closed: Ms | None
-    outcome: str | None = Field(examples=["fixed", "false_alarm", "recovered"])
+    outcome: str | None = Field(examples=["fixed", "false_alarm", "recovered", "rule_deleted"])
+    previous: int | None = Field(description="the incident that this fault had before, not longer ago than 30 days")
+    reopened: int = Field(description="how often it was opened again because the fault came back soon")
+    reason: str = Field(description="why it was cleared, where not by what the device said", examples=["rule-deleted"])
+    rule_version: str
 
 
 class Ticket(BaseModel):
@@ -332,6 +336,144 @@ class Stats(BaseModel):
     quarantine_rows: int
     quarantine_messages: int
     outbox_waiting: int = Field(description="announcements not delivered yet")
+
+
+class Silence(BaseModel):
+    """A time when nobody is told of faults. They are followed, and have their tickets, all the same."""
+
+    id: int
+    site: str
+    device: str | None = Field(description="null: all devices of the site")
+    group: str | None = Field(description="fault group; null: all")
+    kind: str = Field(examples=["silence", "maintenance"])
+    include_p0: bool = Field(description="P0 is held back too")
+    starts: Ms
+    ends: Ms
+    reason: str
+    actor: str
+    created: Ms
+    ended: Ms | None = Field(description="when somebody ended it before its time")
+    active: bool = Field(description="it holds now")
+
+
+class SilenceBody(BaseModel):
+    """A silence, or a maintenance window of a device. Without `starts` it begins now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    site: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        default=None, description="may be left out where `device` is named"
+    )
+    device: Annotated[str, StringConstraints(max_length=130)] | None = Field(default=None, examples=["fenghe.lift-01"])
+    group: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
+    kind: Literal["silence", "maintenance"] = "silence"
+    include_p0: bool = Field(
+        default=False,
+        description="hold life safety back too: only for a named device. A device's maintenance window does so anyway",
+    )
+    starts: Annotated[int, Field(ge=0, le=2**53)] | None = None
+    ends: Annotated[int, Field(ge=0, le=2**53)]
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+    actor: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)] = Field(
+        description="who silences", examples=["王师傅"]
+    )
+
+
+class AlarmSource(BaseModel):
+    """One rule on one part of a device."""
+
+    rule: str
+    device: str
+    part: str
+
+
+class AlarmLoad(BaseModel):
+    """What the people of one site had to answer. Late alarms page nobody and do not count."""
+
+    site: str
+    alarms: int
+    average: float = Field(description="alarms in 10 minutes; 1 is acceptable, 2 at most")
+    peak: int = Field(description="the most in one period of 10 minutes; no more than 10")
+    peak_start: Ms | None
+    flood_share: float = Field(description="periods with more than 10 alarms, from 0 to 1; less than 0.01")
+
+
+class AlarmOffender(AlarmSource):
+    """One of the ten that raise most."""
+
+    alarms: int
+    share: float = Field(description="of all alarms, from 0 to 1")
+
+
+class AlarmChatter(AlarmSource):
+    """It raises and clears again and again; there should be none."""
+
+    most: int = Field(description="raises within 60 seconds, at the worst; 0: only the rules found it unstable")
+    unstable: int = Field(description="how often the rules found it unstable")
+
+
+class StaleAlarm(AlarmSource):
+    """Open for more than 24 hours; fewer than 5 in a day."""
+
+    incident: int
+    severity: str
+    opened: Ms
+    closed: Ms | None
+
+
+class FalseAlarmRate(BaseModel):
+    """Of the incidents that were closed: how many a person called a false alarm."""
+
+    name: str = Field(description="rule or device")
+    closed: int
+    false_alarms: int
+    rate: float
+
+
+class AlarmQuality(BaseModel):
+    """Measures of alarm management (ANSI/ISA-18.2, IEC 62682). Use them over 30 days or more."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    from_: Ms = Field(serialization_alias="from", validation_alias="from")
+    to: Ms
+    alarms: int = Field(description="times that a rule fired")
+    late: int = Field(description="of them: reached us after the rule's deadline")
+    loads: list[AlarmLoad] = Field(description="by operator position, which here is a site")
+    severities: dict[str, int] = Field(description="alarms by severity", examples=[{"P1": 3, "P3": 40}])
+    offenders: list[AlarmOffender] = Field(description="the ten that raise most; together no more than 5 % of all")
+    chattering: list[AlarmChatter] = Field(description="3 raises or more within 60 seconds, or found unstable")
+    stale: list[StaleAlarm]
+    false_alarms_by_rule: list[FalseAlarmRate]
+    false_alarms_by_device: list[FalseAlarmRate]
+
+
+class RuleInForce(BaseModel):
+    """One rule as it is judged, with default parameters."""
+
+    id: str
+    version: str = Field(description="changes with everything that decides, not with words")
+    kind: str
+    part: str
+    group: str = Field(description="rules of one group share an incident and a ticket")
+    severity: str
+    title: Name
+    what_to_do: Name
+    when: str | None
+    events: list[str]
+    for_ms: int
+    silence_ms: int | None
+    clear: str | None
+    inhibited_by: list[str]
+    trouble: str = Field(description="why it could not be evaluated the last time it could not; empty: it always could")
+
+
+class RulesInForce(BaseModel):
+    """All rules."""
+
+    digest: str = Field(description="of the rule files that are in force")
+    refused: str = Field(description="why the files as they are now are not in force; empty: they are")
+    items: list[RuleInForce]
 
 
 class Health(BaseModel):

@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from api import device_views, models
 from api.deps import Svc
 from api.devices import DeviceId
+from core.errors import NotFound
+from storage.registry import WHOLE_SITE
 
 router = APIRouter(tags=["devices"])
 
@@ -48,6 +50,8 @@ def series(
     A field that was never sent answers with no buckets.
     """
     kind = services.registry.device(device_id).kind
+    if kind == WHOLE_SITE:
+        raise NotFound("device", device_id)
     end = services.now() + 1 if to is None else to
     begin = max(0, end - HOUR_MS) if start is None else start
     step = default_step(end - begin) if step is None else step

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from alerts.rules import Rule
+from alerts.rulebook import RuleBook
 from core.clock import Clock
 from core.settings import Settings
 from core.stats import IngestStats
+from storage.alarm_quality import AlarmQuality
 from storage.incidents import Incidents
 from storage.outbox import Outbox
 from storage.quarantine import Quarantine
 from storage.registry import Registry
 from storage.series import SeriesStore
+from storage.silences import Silences
 from storage.tickets import Tickets
+
+
+class RulesState(NamedTuple):
+    """The rules in force."""
+
+    book: RuleBook
+    troubles: Mapping[str, str]
+    """Rules that could not be evaluated, with the last reason."""
+    refused: str
+    """Why the rule files as they are now are not in force; empty: they are."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +41,9 @@ class Services:
     quarantine: Quarantine
     outbox: Outbox
     series: SeriesStore
-    rules: Sequence[Rule]
+    rules: Callable[[], RulesState]
     stats: Callable[[], IngestStats | None]
     """Counts of the ingest worker in this process; None where another process runs it."""
     now: Clock
+    silences: Silences
+    alarm_quality: AlarmQuality

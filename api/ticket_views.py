@@ -38,6 +38,10 @@ def incident(row: incidents.Incident) -> models.Incident:
         cleared_device_ms=row.cleared_device_ms,
         closed=row.closed,
         outcome=row.outcome,
+        previous=row.previous_id,
+        reopened=row.reopened,
+        reason=row.reason,
+        rule_version=row.rule_version,
     )
 
 

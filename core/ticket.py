@@ -83,6 +83,7 @@ MOVES: Final = {
         Move("close", (_S.VERIFIED,), _S.CLOSED, (), "fixed"),
         Move("false_alarm", _OPEN, _S.CLOSED, ("note",), "false_alarm"),
         Move("recover", (_S.REPORTED, _S.FILED, _S.DISPATCHED), _S.CLOSED, (), "recovered", by_person=False),
+        Move("reopen", (_S.CLOSED,), _S.FILED, by_person=False),
     )
 }
 

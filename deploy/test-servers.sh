@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs the real servers that the tests speak to (Mosquitto, InfluxDB, Chromium, a Chinese font) from the packages
-# of Debian or Ubuntu, when one is missing and we are root. Otherwise says which command does it. Never fails: the
-# tests themselves report what they had to skip, and with CI=true count it as a failure. No service is started.
+# Installs the real servers that the tests speak to (Mosquitto, InfluxDB, PostgreSQL, Chromium, a Chinese font) from
+# the packages of Debian or Ubuntu, when one is missing and we are root. Otherwise says which command does it. Never
+# fails: the tests themselves report what they had to skip, and with CI=true count it as a failure. No service is
+# started.
 set -eu
 
 # Servers live in sbin, which is not on every user's PATH.
@@ -12,6 +13,7 @@ missing() {
     command -v mosquitto >/dev/null || echo mosquitto
     command -v mosquitto_pub >/dev/null || echo mosquitto-clients
     command -v influxd >/dev/null || echo influxdb
+    command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || echo postgresql
     command -v chromium >/dev/null || echo chromium
     if command -v dpkg-query >/dev/null; then
         dpkg-query -W -f '${db:Status-Status}' fonts-noto-cjk 2>/dev/null | grep -qx installed || echo fonts-noto-cjk
@@ -66,7 +68,7 @@ if ! install_packages >"$log" 2>&1 && ! { apt-get update && install_packages; } 
     echo "Real-server tests will be skipped. To try again, as root: $command"
 fi
 # What we brought for the tests does not start with the machine either.
-for service in mosquitto influxdb; do
+for service in mosquitto influxdb postgresql; do
     case " $packages " in
     *" $service "*) systemctl disable --quiet $service >/dev/null 2>&1 || true ;;
     esac

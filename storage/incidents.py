@@ -6,17 +6,20 @@ a bug of ours can join an open incident but never open another one.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from core.errors import NotFound
 from core.incident import Change, RuleState
-from storage import tickets
-from storage.outbox import put
-from storage.records import Records, dialect_insert
+from storage.casebook import Casebook
+from storage.records import Records
 from storage.tables import device, incident, rule_state
+from storage.turns import CHUNK, again_after_clash, batched, take_turn
 
 
 class Incident(NamedTuple):
@@ -40,6 +43,13 @@ class Incident(NamedTuple):
     cleared_device_ms: int | None
     closed: int | None
     outcome: str | None
+    previous_id: int | None
+    """The incident that this fault had before, where that is not longer ago than 30 days."""
+    reopened: int
+    """How often it was opened again because the fault came back soon."""
+    reason: str
+    """Why we cleared it, where it was not by what the device said: `rule-deleted`, `late-data`, ..."""
+    rule_version: str
 
 
 class Incidents:
@@ -49,16 +59,26 @@ class Incidents:
         self._records = records
 
     def apply(self, changes: Sequence[Change], *, now: int) -> None:
-        """Makes changes of the engine durable, all or none. Applying the same changes again adds nothing."""
+        """Makes changes of the engine durable, all or none. Applying the same changes again adds nothing.
+
+        Two processes may do so at the same time: the second waits for the first and sees what it did. Raises NotFound
+        for a device that nobody knows, StoreUnavailable.
+        """
+        again_after_clash(lambda: self._apply(changes, now))
+
+    def _apply(self, changes: Sequence[Change], now: int) -> None:
+        last = {(change.state.device_id, change.state.part, change.state.rule_id): change for change in changes}
         with self._records.write() as connection:
-            if _is_known(connection, changes):
-                return
+            take_turn(connection)
+            known = _known(connection, last)
+            if all(_stands(known.get(key), change.state) for key, change in last.items()):
+                return  # another worker was here, or a commit whose answer was lost
+            lag = any(_is_behind(known, change) for change in changes)
+            book = Casebook.open(connection, changes, now=now, look_back=lag)
+            _remember(connection, [change.state for key, change in last.items() if not _is_past(known, change, book)])
             for change in changes:
-                _remember(connection, change.state)
-                if change.effect == "raise":
-                    _raise(connection, change, now)
-                elif change.effect == "clear":
-                    _clear(connection, change, now)
+                book.take(change)
+            book.write()
 
     def rule_states(self) -> list[dict[str, Any]]:
         """The engine's memory: rows of `rule_state`."""
@@ -109,102 +129,87 @@ class Incidents:
         return found
 
 
-def _is_known(connection: Connection, changes: Iterable[Change]) -> bool:
-    """Whether every rule already stands where these changes lead: another worker, or a commit whose answer was lost."""
-    last = {(change.state.device_id, change.state.part, change.state.rule_id): change.state for change in changes}
-    for (device_id, part, rule_id), state in last.items():
-        row = connection.execute(select(rule_state).filter_by(device_id=device_id, part=part, rule_id=rule_id)).first()
-        if row is None:
-            return False
-        known = (row.state, row.since_device_ms, row.changed_device_ms, tuple(row.event_ids))
-        if known != (state.state, state.since, state.changed, state.event_ids):
-            return False
-    return True
+_Key = tuple[str, str, str]
+
+_STATES: Final = select(rule_state).where(
+    rule_state.c.device_id.in_(bindparam("devices", expanding=True)),
+    rule_state.c.part.in_(bindparam("parts", expanding=True)),
+    rule_state.c.rule_id.in_(bindparam("rules", expanding=True)),
+)
 
 
-def _remember(connection: Connection, state: RuleState) -> None:
-    key = {"device_id": state.device_id, "part": state.part, "rule_id": state.rule_id}
-    connection.execute(delete(rule_state).filter_by(**key))
-    connection.execute(
-        rule_state.insert().values(
-            **key,
-            state=state.state,
-            since_device_ms=state.since,
-            changed_device_ms=state.changed,
-            event_ids=list(state.event_ids),
-        )
-    )
+def _known(connection: Connection, keys: Iterable[_Key]) -> dict[_Key, Mapping[str, Any]]:
+    """Where rules stand, by (device, part, rule)."""
+    found: dict[_Key, Mapping[str, Any]] = {}
+    for some in batched(sorted(keys), CHUNK):
+        asked = {
+            "devices": list({key[0] for key in some}),
+            "parts": list({key[1] for key in some}),
+            "rules": list({key[2] for key in some}),
+        }
+        for row in connection.execute(_STATES, asked).mappings():
+            found[row["device_id"], row["part"], row["rule_id"]] = dict(row)
+    return found
 
 
-def _raise(connection: Connection, change: Change, now: int) -> None:
-    """Opens the incident with its ticket, or joins the open one of the same fault group."""
-    finding, state = change.finding, change.state
-    device_row = connection.execute(select(device).where(device.c.id == state.device_id)).one()
-    row = {
+def _stands(row: Mapping[str, Any] | None, state: RuleState) -> bool:
+    """Whether the rule stands already where the change leads."""
+    if row is None:
+        return False
+    wanted = _row(state)
+    return all(row[name] == wanted[name] for name in wanted if name != "memo") and row["memo"] == _plain(state.memo)
+
+
+def _is_behind(known: Mapping[_Key, Mapping[str, Any]], change: Change) -> bool:
+    """Whether the rule stands later than this already, so that another worker may have written the change."""
+    state = change.state
+    row = known.get((state.device_id, state.part, state.rule_id))
+    return row is not None and int(row["changed_device_ms"]) >= min(change.at, state.changed)
+
+
+def _is_past(known: Mapping[_Key, Mapping[str, Any]], change: Change, book: Casebook) -> bool:
+    """Whether the rule went on since: who lags behind another worker must not set its course back.
+
+    A change that has a reason may lead back: a clock was set, late data came.
+    """
+    state = change.state
+    row = known.get((state.device_id, state.part, state.rule_id))
+    if row is None or int(row["changed_device_ms"]) <= state.changed:
+        return False
+    return book.is_written(change) or (change.effect == "none" and not change.reason and not change.late)
+
+
+def _remember(connection: Connection, states: Sequence[RuleState]) -> None:
+    """In the order of the keys, so that two writers never wait for each other in a circle."""
+    if not states:
+        return
+    rows = sorted((_row(state) for state in states), key=lambda row: (row["device_id"], row["part"], row["rule_id"]))
+    connection.execute(_upsert(connection.dialect.name), rows)
+
+
+@cache
+def _upsert(dialect: str) -> Any:
+    """Made once: that takes as long as doing it."""
+    statement = (postgresql if dialect == "postgresql" else sqlite).insert(rule_state)
+    key = ("device_id", "part", "rule_id")
+    values = {column.name: statement.excluded[column.name] for column in rule_state.c if column.name not in key}
+    return statement.on_conflict_do_update(index_elements=key, set_=values)
+
+
+def _row(state: RuleState) -> dict[str, Any]:
+    return {
         "device_id": state.device_id,
         "part": state.part,
-        "fault_group": finding.group,
-        "rule_id": finding.rule_id,
-        "severity": str(finding.severity),
-        "title_zh": finding.title.zh,
-        "title_en": finding.title.en,
-        "what_to_do_zh": finding.what_to_do.zh,
-        "what_to_do_en": finding.what_to_do.en,
-        "needs_clear": finding.needs_clear,
-        "opened_device_ms": change.at,
-        "opened": now,
-        "late": change.late,
-        "evidence": dict(change.evidence),
+        "rule_id": state.rule_id,
+        "state": state.state,
+        "since_device_ms": state.since,
+        "changed_device_ms": state.changed,
+        "event_ids": list(state.event_ids),
+        "version": state.version[:32],
+        "memo": dict(state.memo),
     }
-    opened = connection.execute(
-        dialect_insert(connection, incident).values(row).on_conflict_do_nothing().returning(incident.c.id)
-    ).scalar_one_or_none()
-    if opened is None:
-        _join(connection, _open_incident(connection, state, finding.group), change, now)
-        return
-    tickets.open_ticket(connection, opened, device_row.contractor_id, at=change.at, evidence=change.evidence, now=now)
-    put(connection, opened, "late" if change.late else "opened", now=now)
 
 
-def _join(connection: Connection, found: Incident | None, change: Change, now: int) -> None:
-    """A further rule of the group fires, or it fires again: the same incident, at the higher urgency of the two."""
-    assert found is not None, "the insert met an open incident and we hold the write lock"
-    finding = change.finding
-    known = found.rule_id == finding.rule_id and found.cleared_device_ms is None and found.opened_device_ms == change.at
-    if known:
-        return  # the very change that opened it, applied again
-    severity = min(found.severity, str(finding.severity))
-    needs_clear = found.needs_clear or finding.needs_clear
-    connection.execute(
-        update(incident)
-        .where(incident.c.id == found.id)
-        .values(cleared_device_ms=None, severity=severity, needs_clear=needs_clear)
-    )
-    tickets.note(connection, found.id, "joined", at=change.at, facts=change.evidence, now=now)
-    if severity != found.severity:
-        put(connection, found.id, "changed", now=now)
-
-
-def _clear(connection: Connection, change: Change, now: int) -> None:
-    """No rule of the group fires any more. Only what telemetry may close, and nobody has taken on, closes by itself."""
-    found = _open_incident(connection, change.state, change.finding.group)
-    if found is None or found.cleared_device_ms is not None:
-        return
-    connection.execute(update(incident).where(incident.c.id == found.id).values(cleared_device_ms=change.at))
-    tickets.note(connection, found.id, "cleared", at=change.at, facts={"rule": change.finding.rule_id}, now=now)
-    put(connection, found.id, "cleared", now=now)
-    if change.finding.close == "telemetry" and not found.needs_clear:
-        tickets.recover(connection, found.id, now=now)
-
-
-def _open_incident(connection: Connection, state: RuleState, group: str) -> Incident | None:
-    row = connection.execute(
-        select(incident).where(
-            incident.c.device_id == state.device_id,
-            incident.c.part == state.part,
-            incident.c.fault_group == group,
-            incident.c.closed.is_(None),
-        )
-    )
-    found = row.first()
-    return None if found is None else Incident._make(found)
+def _plain(memo: Mapping[str, Any]) -> Any:
+    """As the database gives it back: lists for tuples."""
+    return json.loads(json.dumps(dict(memo)))

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from core.reading import Rejected
 from storage.records import Records, dialect_insert
@@ -46,11 +46,11 @@ class Quarantine:
         with self._records.write() as connection:
             for one in rejected:
                 statement = dialect_insert(connection, quarantine).values(
-                    topic=one.topic[:1000],
+                    topic=_text(connection, one.topic[:1000]),
                     payload_head=one.payload[:HEAD_BYTES],
                     payload_bytes=len(one.payload),
                     digest=_digest(one),
-                    reason=one.reason[:2000],
+                    reason=_text(connection, one.reason[:2000]),
                     first_rx=one.rx,
                     last_rx=one.rx,
                 )
@@ -75,6 +75,11 @@ class Quarantine:
             query = select(func.count(), func.coalesce(func.sum(quarantine.c.count), 0))
             rows, messages = connection.execute(query.select_from(quarantine)).one()
             return int(rows), int(messages)
+
+
+def _text(connection: Connection, said: str) -> str:
+    """PostgreSQL keeps no NUL in text: its picture stands for it. The head of the payload has the bytes themselves."""
+    return said.replace("\0", "\u2400") if connection.dialect.name == "postgresql" else said
 
 
 def _digest(one: Rejected) -> str:

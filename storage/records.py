@@ -1,7 +1,8 @@
 """Opening the records database: SQLite with full durability, or any SQLAlchemy address. Reads and writes apart.
 
-`Records.write()` is one transaction that holds the write lock from its first statement, so two writers wait for each
-other instead of failing half-way. What it committed has reached the disk (SQLite: synchronous=FULL).
+`Records.write()` is one transaction. On SQLite it holds the write lock from its first statement, so two writers wait
+for each other instead of failing half-way; on PostgreSQL those wait who must, see `storage.turns`. What it committed
+has reached the disk (SQLite: synchronous=FULL).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from core.errors import DataFolderError, SettingsError, StoreUnavailable
+from storage.turns import take_turn
 
 BUSY_TIMEOUT_S: Final = 1
 """Writes take milliseconds. Who waits longer gets StoreUnavailable: the worker tries again, a person is told."""
@@ -35,7 +37,7 @@ class Records:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection that sees one consistent moment. Raises StoreUnavailable."""
-        with _plain_errors(), self._engine.connect() as connection:
+        with _plain_errors(), _reading(self._engine) as connection:
             yield connection
 
     @contextmanager
@@ -113,8 +115,18 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextmanager
+def _reading(engine: Engine) -> Iterator[Connection]:
+    options = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+    with engine.connect().execution_options(**options) as connection:  # SQLite reads one moment anyway
+        yield connection
+
+
+@contextmanager
 def _writing(engine: Engine) -> Iterator[Connection]:
-    with engine.connect().execution_options(tizhuang_writes=True) as connection, connection.begin():
+    options: dict[str, Any] = {"tizhuang_writes": True}
+    if engine.dialect.name == "postgresql":  # after waiting for its turn, a writer must see what the other one did
+        options["isolation_level"] = "READ COMMITTED"
+    with engine.connect().execution_options(**options) as connection, connection.begin():
         yield connection
 
 
@@ -153,6 +165,7 @@ def _upgrade(engine: Engine) -> None:
     config = _config()
     _use_write_ahead_log(engine)
     with _plain_errors(), _writing(engine) as connection:
+        take_turn(connection)  # two processes that start at the same moment
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, "head")
 

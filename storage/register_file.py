@@ -1,6 +1,6 @@
 """Entries of the register as people write them: YAML with sites, buildings, contractors and devices.
 
-sites:       [{id: fenghe, zh: 风荷苑, en: Fenghe Court}]
+sites:       [{id: fenghe, zh: 风荷苑, en: Fenghe Court, zone: Asia/Shanghai}]
 buildings:   [{site: fenghe, id: b1, zh: 1 号楼, en: Building 1}]
 contractors: [{id: east-lifts, zh: ..., en: ...}]
 devices:     [{site: fenghe, id: lift-01, kind: elevator, zh: ..., en: ..., building: b1, contractor: east-lifts,
@@ -10,6 +10,7 @@ devices:     [{site: fenghe, id: lift-01, kind: elevator, zh: ..., en: ..., buil
 from __future__ import annotations
 
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -27,7 +28,16 @@ def _known_kind(kind: str) -> str:
     return kind
 
 
+def _known_zone(zone: str) -> str:
+    try:
+        ZoneInfo(zone)
+    except (ValueError, OSError, ZoneInfoNotFoundError):  # OSError: a folder of the zone data, such as `Asia`
+        raise ValueError(f"unknown time zone '{zone}'; write an IANA name, like Asia/Shanghai") from None
+    return zone
+
+
 _Kind = Annotated[str, AfterValidator(_known_kind)]
+_Zone = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_known_zone)]
 
 
 class _Entry(BaseModel):
@@ -39,12 +49,13 @@ class _Entry(BaseModel):
 
 
 class SiteEntry(_Entry):
-    """A neighbourhood. Coordinates: WGS84 degrees."""
+    """A neighbourhood. Coordinates: WGS84 degrees. `zone`: IANA name of the time zone that its people live in."""
 
     street_zh: str = ""
     street_en: str = ""
     latitude: float | None = Field(default=None, ge=-90, le=90)
     longitude: float | None = Field(default=None, ge=-180, le=180)
+    zone: _Zone = "Asia/Shanghai"
 
 
 class BuildingEntry(_Entry):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, Table, select
 from sqlalchemy.exc import IntegrityError
@@ -39,6 +40,12 @@ class Site(NamedTuple):
     street_en: str
     latitude: float | None
     longitude: float | None
+    zone: str
+    """IANA name, such as `Asia/Shanghai`."""
+
+
+WHOLE_SITE: Final = "site"
+"""The kind of the row that stands for a whole site, `fenghe.*`: what happens to all of it has its incident there."""
 
 
 class Registry:
@@ -71,9 +78,12 @@ class Registry:
         kind: str | None = None,
         after_id: str | None = None,
         limit: int | None = None,
+        whole_sites: bool = False,
     ) -> list[Device]:
-        """Devices by id, unregistered ones too; `after_id` pages on."""
+        """Devices by id, unregistered ones too; `after_id` pages on. `whole_sites`: also the rows `SITE.*`."""
         query = select(device).order_by(device.c.id).limit(limit)
+        if not whole_sites:
+            query = query.where(device.c.kind != WHOLE_SITE)
         if after_id is not None:
             query = query.where(device.c.id > after_id)
         if site_id is not None:
@@ -92,7 +102,11 @@ class Registry:
         return Device(*row)
 
     def heard(self, devices: Iterable[tuple[str, str]], *, now: int) -> None:
-        """Keeps devices (id, kind) that spoke; those not in the register yet become unregistered ones."""
+        """Keeps devices (id, kind) that spoke; those not in the register yet become unregistered ones.
+
+        A whole site (`SITE.*`, kind `site`) gets its row as well.
+        """
+        known = sorted(devices, key=itemgetter(0))
         rows = [
             {
                 "id": device_id,
@@ -102,11 +116,13 @@ class Registry:
                 "statics": {},
                 "first_seen": now,
             }
-            for device_id, kind in devices
+            for device_id, kind in known
+            if kind != WHOLE_SITE
         ]
         with self._records.write() as connection:
             if rows:
                 connection.execute(dialect_insert(connection, device).on_conflict_do_nothing(), rows)
+            add_whole_sites(connection, [device_id for device_id, kind in known if kind == WHOLE_SITE], now=now)
 
     def register(self, file: RegisterFile, *, now: int) -> dict[str, int]:
         """Adds or updates all entries in one transaction; returns how many of each.
@@ -125,6 +141,26 @@ class Registry:
         except IntegrityError:
             raise SettingsError("register: an entry names a site, building or contractor that is not there") from None
         return {name: len(entries) for name, entries in rows.items()}
+
+
+def add_whole_sites(connection: Connection, device_ids: Iterable[str], *, now: int) -> None:
+    """The rows of whole sites (ids `SITE.*`) among these, where they are missing: what an incident there refers to."""
+    rows = [
+        {
+            "id": device_id,
+            "site_id": device_id.removesuffix(".*"),
+            "kind": WHOLE_SITE,
+            "zh": "整个小区",
+            "en": "whole site",
+            "registered": True,
+            "statics": {},
+            "first_seen": now,
+        }
+        for device_id in sorted(device_ids)
+        if device_id.endswith(".*")
+    ]
+    if rows:
+        connection.execute(dialect_insert(connection, device).on_conflict_do_nothing(), rows)
 
 
 def _upsert(

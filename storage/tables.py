@@ -46,6 +46,7 @@ site = Table(
     Column("street_en", String(200), nullable=False, server_default=""),
     Column("latitude", Float),
     Column("longitude", Float),
+    Column("zone", String(64), nullable=False, server_default="Asia/Shanghai", comment="IANA name"),
 )
 
 building = Table(
@@ -87,7 +88,7 @@ incident = Table(
     Column("device_id", ForeignKey("device.id"), nullable=False),
     Column("part", String(16), nullable=False),
     Column("fault_group", String(64), nullable=False),
-    Column("rule_id", String(64), nullable=False, comment="the rule that opened it"),
+    Column("rule_id", String(80), nullable=False, server_default="", comment="the rule that opened it"),
     Column("severity", String(2), nullable=False),
     Column("title_zh", String(200), nullable=False),
     Column("title_en", String(200), nullable=False),
@@ -101,7 +102,12 @@ incident = Table(
     Column("cleared_device_ms", BigInteger, comment="since when no rule of the group is firing; null: still firing"),
     Column("closed", BigInteger),
     Column("outcome", String(32)),
+    Column("previous_id", ForeignKey("incident.id"), comment="the incident that this fault had before"),
+    Column("reopened", Integer, nullable=False, server_default=text("0"), comment="how often it was opened again"),
+    Column("reason", String(32), nullable=False, server_default="", comment="why we cleared it, where not by a sample"),
+    Column("rule_version", String(32), nullable=False, server_default=""),
     Index("ix_incident_device_opened", "device_id", "opened"),
+    Index("ix_incident_fault", "device_id", "part", "fault_group", "id"),
     sqlite_autoincrement=True,
 )
 
@@ -133,8 +139,8 @@ ticket_history = Table(
     metadata,
     Column("id", _RowId, primary_key=True, autoincrement=True),
     Column("ticket_id", ForeignKey("ticket.id"), nullable=False, index=True),
-    Column("at", BigInteger, nullable=False),
-    Column("device_ms", BigInteger, comment="the device time of what happened, where a device caused it"),
+    Column("at", BigInteger, nullable=False, index=True),
+    Column("device_ms", BigInteger, index=True, comment="the device time of what happened, where a device caused it"),
     Column("actor", String(100), nullable=False, comment="who: a person's or contractor's name, or 'tizhuang'"),
     Column("action", String(32), nullable=False),
     Column("from_state", String(16)),
@@ -150,21 +156,44 @@ rule_state = Table(
     metadata,
     Column("device_id", String(130), primary_key=True),
     Column("part", String(16), primary_key=True),
-    Column("rule_id", String(64), primary_key=True),
+    Column("rule_id", String(80), primary_key=True),
     Column("state", String(8), nullable=False),
     Column("since_device_ms", BigInteger, nullable=False),
     Column("changed_device_ms", BigInteger, nullable=False),
     Column("event_ids", JSON, nullable=False, comment="ids of the last events taken, so that a repeat is known"),
-    CheckConstraint("state in ('idle', 'pending', 'firing')", name="known_state"),
+    Column("version", String(32), nullable=False, server_default="", comment="of the rule that decided this"),
+    Column("memo", JSON, nullable=False, server_default=text("'{}'"), comment="the rest of the rule's course"),
+    CheckConstraint("state in ('idle', 'pending', 'held', 'firing')", name="known_state"),
 )
 """What the engine must remember through a kill -9."""
+
+silence = Table(
+    "silence",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("site_id", String(64), nullable=False),
+    Column("device_id", String(130), comment="null: all devices of the site"),
+    Column("fault_group", String(64), comment="null: all faults"),
+    Column("kind", String(16), nullable=False),
+    Column("include_p0", Boolean, nullable=False, comment="said explicitly, and only for one device"),
+    Column("starts", BigInteger, nullable=False),
+    Column("ends", BigInteger, nullable=False, index=True),
+    Column("reason", String(500), nullable=False),
+    Column("created_by", String(100), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("ended", BigInteger, comment="ended by hand before its time"),
+    CheckConstraint("kind in ('silence', 'maintenance')", name="known_kind"),
+    CheckConstraint("ends > starts", name="ends_after_start"),
+    sqlite_autoincrement=True,
+)
+"""Times when nobody is told. Faults are followed all the same."""
 
 outbox = Table(
     "outbox",
     metadata,
     Column("id", _RowId, primary_key=True, autoincrement=True),
-    Column("incident_id", ForeignKey("incident.id"), nullable=False),
-    Column("kind", String(32), nullable=False, comment="opened, changed, cleared, closed"),
+    Column("incident_id", ForeignKey("incident.id"), nullable=False, index=True),
+    Column("kind", String(32), nullable=False, comment="opened, late, reopened, changed, cleared, closed"),
     Column("payload", JSON, nullable=False),
     Column("created", BigInteger, nullable=False),
     Column("claimed_by", String(100)),
@@ -172,6 +201,8 @@ outbox = Table(
     Column("sent", BigInteger),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
     Column("last_error", String(500), nullable=False, server_default=""),
+    Column("held_by", ForeignKey("silence.id"), comment="not told before this silence is over"),
+    Column("dropped", String(64), nullable=False, server_default="", comment="why it counts as sent and was not told"),
     Index("ix_outbox_unsent", "id", sqlite_where=text("sent IS NULL"), postgresql_where=text("sent IS NULL")),
     sqlite_autoincrement=True,
 )

@@ -10,12 +10,11 @@ from sqlalchemy import Connection, func, select, update
 from core import ticket as machine
 from core.errors import IllegalMove, NotFound
 from core.ticket import State
-from storage.outbox import put
+from storage import outbox
 from storage.records import Records
+from storage.silences import active
 from storage.tables import device, incident, ticket, ticket_history
-
-SELF = "tizhuang"
-"""The actor of what the service does by itself."""
+from storage.turns import again_after_clash, take_turn
 
 
 class Ticket(NamedTuple):
@@ -193,55 +192,17 @@ class Tickets:
 
         `said`: `note` (text), `clear` (true: "passengers out, lift clear"); anything else is kept as facts.
         """
+        return again_after_clash(lambda: self._act(ticket_id, action, actor, said, now))
+
+    def _act(self, ticket_id: int, action: str, actor: str, said: Mapping[str, Any], now: int) -> Ticket:
         with self._records.write() as connection:
+            take_turn(connection)
             found = _get(connection, ticket_id)
             row = machine.move(action, State(found.state), needs_clear=found.needs_clear, said=said)
             if not row.by_person:
                 raise IllegalMove(action, found.state, machine.allowed(State(found.state)))
             _step(connection, found.id, found.incident_id, row, found.state, actor=actor, said=said, now=now)
             return _get(connection, ticket_id)
-
-
-def open_ticket(
-    connection: Connection,
-    incident_id: int,
-    contractor_id: str | None,
-    *,
-    at: int,
-    evidence: Mapping[str, Any],
-    now: int,
-) -> None:
-    """The ticket of a new incident: reported, filed, and dispatched at once where a contractor is under contract."""
-    ticket_id = connection.execute(
-        ticket.insert()
-        .values(incident_id=incident_id, state=State.REPORTED, contractor_id=contractor_id, created=now, changed=now)
-        .returning(ticket.c.id)
-    ).scalar_one()
-    _write(connection, ticket_id, "report", None, State.REPORTED, actor=SELF, device_ms=at, facts=evidence, now=now)
-    state = State.REPORTED
-    for action in ("file", "dispatch") if contractor_id else ("file",):
-        row = machine.move(action, state, needs_clear=False, said={})
-        facts = {"contractor": contractor_id} if action == "dispatch" else {}
-        _write(connection, ticket_id, action, state, row.target, actor=SELF, facts=facts, now=now)
-        state = row.target
-    connection.execute(update(ticket).where(ticket.c.id == ticket_id).values(state=state))
-
-
-def note(connection: Connection, incident_id: int, action: str, *, at: int, facts: Mapping[str, Any], now: int) -> None:
-    """A line of history that moves nothing: something the device did."""
-    row = connection.execute(select(ticket.c.id, ticket.c.state).where(ticket.c.incident_id == incident_id)).one()
-    _write(connection, row.id, action, row.state, row.state, actor=SELF, device_ms=at, facts=facts, now=now)
-    connection.execute(update(ticket).where(ticket.c.id == row.id).values(changed=now))
-
-
-def recover(connection: Connection, incident_id: int, *, now: int) -> None:
-    """Closes the ticket of a fault that went away by itself, unless somebody has taken it on already."""
-    row = connection.execute(select(ticket.c.id, ticket.c.state).where(ticket.c.incident_id == incident_id)).one()
-    try:
-        move = machine.move("recover", State(row.state), needs_clear=False, said={})
-    except IllegalMove:
-        return  # a contractor is on it and says when it is done
-    _step(connection, row.id, incident_id, move, row.state, actor=SELF, said={}, now=now)
 
 
 def _step(
@@ -266,7 +227,18 @@ def _step(
     _write(connection, ticket_id, row.action, state, row.target, actor=actor, note_text=text, facts=facts, now=now)
     if row.target is State.CLOSED:
         connection.execute(update(incident).where(incident.c.id == incident_id).values(closed=now, outcome=row.outcome))
-    put(connection, incident_id, "closed" if row.target is State.CLOSED else "changed", now=now)
+    _tell(connection, ticket_id, row.target, now=now)
+
+
+def _tell(connection: Connection, ticket_id: int, state: str, *, now: int) -> None:
+    """The letter about a move."""
+    cause = connection.execute(
+        select(incident).join(ticket, ticket.c.incident_id == incident.c.id).where(ticket.c.id == ticket_id)
+    )
+    kind = "closed" if state == State.CLOSED else "changed"
+    row = {str(name): value for name, value in cause.mappings().one().items()}
+    draft, _ = outbox.draft(row, {"id": ticket_id, "state": state}, kind, active(connection, now))
+    outbox.put(connection, [draft], now=now)
 
 
 def _write(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,13 +17,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
+POSTGRES = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name), default="")
+"""Debian keeps the programs of a PostgreSQL server apart, by version."""
 ENABLE = "sudo sh deploy/test-servers.sh"
 """The one command that installs what the real-server tests need."""
 
 
 def program(name: str) -> str | None:
     """Where a server's program is; Debian keeps some outside the PATH of ordinary users."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:{POSTGRES}")
 
 
 def free_port() -> int:
@@ -140,6 +144,59 @@ def influxd(folder: Path, *, port: int | None = None, auth: bool = False) -> Ite
     with process([str(program("influxd")), "-config", str(config)], log=log) as child:
         wait_until(f"influxd on port {port}: {log}", lambda: child.poll() is None and answers(port))
         yield Influx(port, log, child)
+
+
+class Postgres(NamedTuple):
+    """A real PostgreSQL on loopback."""
+
+    port: int
+    log: Path
+    child: subprocess.Popen[bytes]
+
+    def url(self, database: str) -> str:
+        """The address of a database, for settings and SQLAlchemy."""
+        return f"postgresql+psycopg://tizhuang@127.0.0.1:{self.port}/{database}"
+
+    def create(self, database: str, *, template: str = "template1") -> str:
+        """A new database, a copy of another that nobody uses; returns its address."""
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "tizhuang"]
+        subprocess.run([str(program("createdb")), *where, "-T", template, database], check=True, timeout=60)
+        return self.url(database)
+
+
+@contextmanager
+def postgres(folder: Path, *, port: int | None = None) -> Iterator[Postgres]:
+    """A PostgreSQL that trusts everybody on loopback. As root it runs under another user, since it refuses root.
+
+    `folder` must be one which that user can reach: `tempfile` makes such, pytest's `tmp_path` is root's alone. It does
+    not wait for the disk: what is tested here is not PostgreSQL's durability.
+    """
+    port = port or free_port()
+    data, log = folder / "data", folder / "postgres.log"
+    other = _other_user(folder) if os.geteuid() == 0 else {}
+    init = [str(program("initdb")), "-D", str(data), "-U", "tizhuang", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
+    with log.open("ab") as output:
+        subprocess.run([*init, "-N"], check=True, stdout=output, stderr=output, timeout=120, cwd=folder, **other)  # type: ignore[call-overload]
+    command = [str(program("postgres")), "-F", "-D", str(data), "-p", str(port), "-k", str(folder), "-h", "127.0.0.1"]
+    asking = [str(program("pg_isready")), "-q", "-h", "127.0.0.1", "-p", str(port)]
+    with process(command, log=log, cwd=folder, **other) as child:
+
+        def ready() -> bool:
+            assert child.poll() is None, f"ended with {child.returncode}:\n{log.read_text()[-3000:]}"
+            return subprocess.run(asking, check=False, timeout=20).returncode == 0
+
+        wait_until(f"postgres on port {port}: {log}", ready, timeout_s=60)
+        yield Postgres(port, log, child)
+        child.send_signal(signal.SIGINT)  # ends its own children too; a kill would leave them for a while
+        child.wait(30)
+
+
+def _other_user(folder: Path) -> dict[str, object]:
+    """Who runs a server that refuses root: the user of Debian's package, or nobody. The folder becomes theirs."""
+    names = {entry.pw_name: entry for entry in pwd.getpwall()}
+    user = names.get("postgres") or names["nobody"]
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
 class Tizhuang(NamedTuple):

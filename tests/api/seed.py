@@ -13,22 +13,24 @@ from typing import Any, NamedTuple
 import yaml
 from fastapi import FastAPI
 
-from alerts.rules import load_rules
+from alerts.rulebook import load_rules
 from api.app import create_app
 from api.server import Server
-from api.services import Services
+from api.services import RulesState, Services
 from core.faults import Severity
 from core.incident import Change, Finding, RuleState, Words
 from core.reading import Batch, Event, Reading, Rejected, Value
 from core.settings import load
 from core.stats import IngestStats
 from storage import records
+from storage.alarm_quality import AlarmQuality
 from storage.drivers import open_series
 from storage.incidents import Incidents
 from storage.outbox import Outbox
 from storage.quarantine import Quarantine
 from storage.register_file import RegisterFile
 from storage.registry import Registry
+from storage.silences import Silences
 from storage.tickets import Tickets
 
 NOW = 1_795_300_000_000
@@ -44,6 +46,7 @@ class House:
 
     services: Services
     stats: IngestStats
+    rules: RulesState
     now: int = NOW
 
     def raise_fault(self, device: str = LIFT, part: str = "", *, group: str = "entrapment", **finding: Any) -> int:
@@ -169,14 +172,17 @@ def house(folder: Path, **sections: Any) -> Iterator[House]:
             registry=Registry(opened),
             incidents=Incidents(opened),
             tickets=Tickets(opened),
+            silences=Silences(opened),
+            alarm_quality=AlarmQuality(opened),
             quarantine=Quarantine(opened),
             outbox=Outbox(opened),
             series=store,
-            rules=load_rules(settings.alerts.rules),
+            rules=lambda: made.rules,
             stats=lambda: made.stats,
             now=lambda: made.now,
         )
-        made = House(services, IngestStats(connected=True, received=10, stored=7, duplicate=1, quarantined=2))
+        counts = IngestStats(connected=True, received=10, stored=7, duplicate=1, quarantined=2)
+        made = House(services, counts, RulesState(load_rules(settings.alerts.rules), {}, ""))
         yield made
 
 

@@ -12,7 +12,7 @@ from storage.records import open_records
 
 
 def change(
-    effect: Literal["none", "raise", "clear"],
+    effect: Literal["none", "raise", "ease", "clear"],
     at: int,
     *,
     device: str = "here.lift",
@@ -24,10 +24,16 @@ def change(
     needs_clear: bool = False,
     late: bool = False,
     evidence: dict[str, Any] | None = None,
+    now_severity: str | None = None,
+    reason: str = "",
+    reopen_ms: int = 0,
+    ticket: dict[str, str] | None = None,
 ) -> Change:
-    finding = Finding(rule, group, Severity(severity), Words("题", "title"), Words("做", "do"), close, needs_clear)
+    """`severity`: of the rule; `now_severity`: of the incident after the change."""
+    words = (Words("题", "title"), Words("做", "do"))
+    finding = Finding(rule, group, Severity(severity), *words, close, needs_clear, reopen_ms, ticket or {})
     state = RuleState(device, part, rule, "firing" if effect == "raise" else "idle", at, at, (f"{effect}{at}",))
-    return Change(finding, state, effect, at, late, evidence or {})
+    return Change(finding, state, effect, at, late, evidence or {}, now_severity and Severity(now_severity), reason)  # type: ignore[arg-type]
 
 
 def main(url: str, rule: str, groups: int) -> None:

@@ -463,6 +463,15 @@ def test_a_store_that_is_closed_during_a_roll_up_ends_it(path: Path):
     store.close()
 
 
+def test_heard_events_are_forgotten_once_they_are_written(store: DuckDbSeries):
+    first, second = contract_event("s.lift", T, "e-1"), contract_event("s.lift", T, "e-2")
+    store.heard(Batch((first, second)))
+    contract_write(store, first)
+    assert list(store._heard._held.values()) == [[second]]
+    contract_write(store, second)
+    assert not store._heard._held
+
+
 def test_late_data_that_comes_while_its_hour_is_dropped(path: Path):
     """Either it is rolled up with the others or it is late crumbs; the rows of the complete hour stay."""
     store = DuckDbSeries(path)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select, text
+from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import IllegalMove, MissingField, NotFound
@@ -29,6 +29,11 @@ from tests.servers import ROOT
 from tests.storage.changes import change
 
 WRITTEN = ("rule_state", "incident", "ticket", "ticket_history", "outbox")
+
+
+@pytest.fixture
+def url(any_url: str) -> str:
+    return any_url
 
 
 @pytest.fixture
@@ -53,6 +58,22 @@ def told(records: Records) -> list[str]:
     """Kinds of outbox rows, in order."""
     with records.read() as connection:
         return list(connection.execute(select(tables.outbox.c.kind).order_by(tables.outbox.c.id)).scalars())
+
+
+def break_inserts(connection: Connection, table: str) -> None:
+    """The database refuses every new row of a table."""
+    if connection.dialect.name == "sqlite":
+        refusal = "BEGIN SELECT RAISE(ABORT, 'broken'); END"
+    else:
+        body = "BEGIN RAISE EXCEPTION 'broken'; END"
+        connection.execute(text(f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $${body}$$"))
+        refusal = "EXECUTE FUNCTION refuse()"
+    connection.execute(text(f"CREATE TRIGGER broken BEFORE INSERT ON {table} {refusal}"))
+
+
+def mend_inserts(connection: Connection, table: str) -> None:
+    where = f" ON {table}" if connection.dialect.name == "postgresql" else ""
+    connection.execute(text(f"DROP TRIGGER broken{where}"))
 
 
 def actions(tickets: Tickets, ticket_id: int = 1) -> list[str]:
@@ -80,14 +101,12 @@ def test_without_a_contractor_the_ticket_waits_for_dispatch(incidents, tickets):
 @pytest.mark.parametrize("table", WRITTEN)
 def test_what_fails_half_way_leaves_nothing(records, incidents, table):
     with records.write() as connection:
-        connection.execute(
-            text(f"CREATE TRIGGER broken BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'broken'); END")
-        )
+        break_inserts(connection, table)
     with pytest.raises(SQLAlchemyError):
         incidents.apply([change("raise", 1_000)], now=5_000)
     assert set(counts(records).values()) == {0}
     with records.write() as connection:
-        connection.execute(text("DROP TRIGGER broken"))
+        mend_inserts(connection, table)
     incidents.apply([change("raise", 1_000)], now=5_000)
     assert counts(records) == {"rule_state": 1, "incident": 1, "ticket": 1, "ticket_history": 3, "outbox": 1}
 
@@ -98,7 +117,7 @@ def test_what_fails_half_way_leaves_nothing(records, incidents, table):
     ids=["a device that nobody knows", "evidence that is not JSON"],
 )
 def test_a_broken_change_takes_the_good_ones_of_its_batch_with_it(records, incidents, broken):
-    with pytest.raises((SQLAlchemyError, TypeError)):
+    with pytest.raises((SQLAlchemyError, NotFound, TypeError)):
         incidents.apply([change("raise", 1_000), broken], now=5_000)
     assert set(counts(records).values()) == {0}
 
@@ -128,6 +147,14 @@ def test_a_rule_of_the_group_joins_and_raises_the_urgency(records, incidents, ti
     assert (incident.severity, incident.needs_clear, incident.rule_id) == ("P0", True, "rule")
     assert actions(tickets) == ["report", "file", "dispatch", "joined", "joined"]
     assert told(records) == ["opened", "changed"]
+
+
+@pytest.mark.parametrize("value", ["\x00", "\ud800", "乘客" * 2_000, "'; DROP TABLE ticket", float("1e300"), 2**60])
+def test_whatever_a_device_says_can_be_evidence(incidents, tickets, value):
+    evidence = {"values": {"door": {"value": value, "ts": 1}}}
+    incidents.apply([change("raise", 1_000, evidence=evidence)], now=5_000)
+    assert incidents.get(1).evidence == evidence
+    assert tickets.history(1)[0].facts == evidence | {"rule": "rule"}
 
 
 def test_parts_devices_and_groups_are_apart(incidents, tickets):
@@ -282,9 +309,7 @@ def test_a_move_and_its_history_and_letter_are_one_transaction(records, incident
     incidents.apply([change("raise", 1_000)], now=5_000)
     before = counts(records), tickets.get(1)
     with records.write() as connection:
-        connection.execute(
-            text("CREATE TRIGGER broken BEFORE INSERT ON outbox BEGIN SELECT RAISE(ABORT, 'broken'); END")
-        )
+        break_inserts(connection, "outbox")
     with pytest.raises(SQLAlchemyError):
         tickets.act(1, "accept", actor="wang", said={}, now=6_000)
     assert (counts(records), tickets.get(1)) == before
@@ -292,7 +317,7 @@ def test_a_move_and_its_history_and_letter_are_one_transaction(records, incident
 
 STEPS = st.one_of(
     st.tuples(
-        st.sampled_from(["raise", "clear"]),
+        st.sampled_from(["raise", "clear", "ease", "rule-deleted"]),
         st.sampled_from(["a", "b"]),
         st.sampled_from(["telemetry", "person", "clear"]),
     ),
@@ -318,8 +343,12 @@ def test_whatever_devices_and_people_do_the_books_agree(records: Records, steps:
             effect, rule, way = step
             close = "telemetry" if way == "telemetry" else "person"
             needs_clear = way == "clear"
-            one = change(effect, at, device=device, rule=rule, close=close, needs_clear=needs_clear)  # type: ignore[arg-type]
+            reason = effect if effect == "rule-deleted" else ""
+            effect = "clear" if reason else effect
+            more = {"reason": reason, "reopen_ms": 2, "now_severity": "P2" if effect == "ease" else None}
+            one = change(effect, at, device=device, rule=rule, close=close, needs_clear=needs_clear, **more)  # type: ignore[arg-type]
             incidents.apply([one], now=at)
+            incidents.apply([one], now=at + 1)
         for ticket in tickets.find(device_id=device):
             history = tickets.history(ticket.id)
             before = pages.get(ticket.id, [])
@@ -336,7 +365,7 @@ def test_whatever_devices_and_people_do_the_books_agree(records: Records, steps:
 
 def _agree(incident: Incident, state: str, history: list[Any]) -> None:
     assert (incident.closed is None) == (state != State.CLOSED) == (incident.outcome is None)
-    assert not (incident.needs_clear and incident.outcome == "recovered")
+    assert not (incident.needs_clear and incident.outcome in {"recovered", "rule_deleted"})
     places = [(entry.from_state, entry.to_state) for entry in history]
     assert places[0] == (None, "reported")
     assert all(before[1] == after[0] for before, after in itertools.pairwise(places))

@@ -16,6 +16,9 @@ from sqlalchemy import create_engine, inspect, select, text, update
 from core.errors import DataFolderError, StoreUnavailable
 from storage import tables
 from storage.records import address, migrate, open_records
+from storage.register_file import checked
+from storage.registry import Registry
+from tests.storage.conftest import NEIGHBOURHOOD
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -110,9 +113,9 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 
 def test_migrate_makes_a_new_database_and_leaves_a_current_one(url, tmp_path):
-    assert migrate(url) == (None, "0001")
+    assert migrate(url) == (None, "0002")
     before = digests(tmp_path)
-    assert migrate(url) == ("0001", "0001")
+    assert migrate(url) == ("0002", "0002")
     assert digests(tmp_path) == before
 
 
@@ -151,7 +154,9 @@ def test_writers_wait_for_each_other_and_never_fail_half_way(url, records):
         assert connection.execute(select(tables.site.c.latitude)).scalar_one() == 15 * len(pools)
 
 
-def test_a_reader_sees_one_moment_while_others_write(records):
+def test_a_reader_sees_one_moment_while_others_write(any_url):
+    records = open_records(any_url)
+    Registry(records).register(checked(NEIGHBOURHOOD), now=1)
     query = select(tables.device.c.zh).where(tables.device.c.id == "here.lift")
     with records.read() as connection:
         before = connection.execute(query).scalar_one()
@@ -160,6 +165,20 @@ def test_a_reader_sees_one_moment_while_others_write(records):
         assert connection.execute(query).scalar_one() == before
     with records.read() as connection:
         assert connection.execute(query).scalar_one() == "other"
+    records.close()
+
+
+def test_two_processes_may_make_the_schema_at_the_same_moment(empty_url):
+    start = Barrier(4)
+
+    def make(_number: int) -> None:
+        start.wait()
+        open_records(empty_url).close()
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(make, number) for number in range(4)]:
+            done.result()
+    assert migrate(empty_url) == ("0002", "0002")
 
 
 def test_commits_reach_the_disk(records):

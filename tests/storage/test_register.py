@@ -103,6 +103,36 @@ def test_a_device_that_nobody_knows(registry):
         registry.device("a.b")
 
 
+def test_the_time_zone_of_a_site(registry):
+    """Shanghai's where nobody says otherwise."""
+    far = {"id": "far", "zh": "远", "en": "Far", "zone": "America/Argentina/Ushuaia"}
+    registry.register(checked({"sites": [far]}), now=10)
+    assert {one.id: one.zone for one in registry.sites()} == {
+        "far": "America/Argentina/Ushuaia",
+        "here": "Asia/Shanghai",
+    }
+
+
+@pytest.mark.parametrize("zone", ["", "Mars/Base", "Asia", "../etc/passwd", "/etc/localtime", "UTC+8", "x" * 65, "\0"])
+def test_a_time_zone_that_nobody_has(zone):
+    with pytest.raises(SettingsError, match=r"sites\.0\.zone") as caught:
+        checked({"sites": [{"id": "far", "zh": "远", "en": "Far", "zone": zone}]})
+    assert "\n" not in str(caught.value)
+
+
+def test_the_row_of_a_whole_site_is_no_device(registry):
+    before = registry.devices()
+    registry.heard([("here.*", "site"), ("here.*", "site")], now=5)
+    registry.heard([("here.*", "site")], now=6)
+    whole = registry.device("here.*")
+    assert (whole.site_id, whole.kind, whole.zh, whole.en, whole.first_seen) == (
+        "here", "site", "整个小区", "whole site", 5,
+    )  # fmt: skip
+    assert registry.devices() == registry.devices(site_id="here") == before
+    assert registry.devices(kind="site") == []
+    assert [one.id for one in registry.devices(kind="site", whole_sites=True)] == ["here.*"]
+
+
 def test_pages_of_devices(registry):
     registry.heard([(f"there.d{number:03}", "charger") for number in range(25)], now=1)
     seen: list[str] = []
