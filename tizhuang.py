@@ -4,6 +4,7 @@ tizhuang demo       everything in one command: broker, simulators, worker, alert
 tizhuang serve      worker, alerts, API and pages against your own broker (mqtt.url)
 tizhuang simulate   virtual lifts and piles, which speak only MQTT
 tizhuang register   adds places, contractors and devices from a YAML file
+tizhuang rules      checks and tests rule files, and tries them on stored history
 tizhuang doctor     checks a real broker and real databases, and says what would be lost
 tizhuang migrate    brings the records of an older version up to date, keeping a copy
 tizhuang schema     writes the documents that are generated from the code
@@ -37,18 +38,20 @@ import typer
 import yaml
 from fastapi import FastAPI
 
+from alerts.cli import rules_app
 from alerts.desk import AlertDesk
 from alerts.notify import Announcer, Postman
-from alerts.rules import load_rules
+from alerts.rulebook import RuleBook, digest, load_rules
 from api.app import create_app
 from api.server import Server
-from api.services import Services
+from api.services import RulesState, Services
 from core import mqtt as core_mqtt
 from core import schema as core_schema
 from core import settings as core_settings
 from core.errors import AddressInUse, SettingsError, StoreUnavailable, TizhuangError
 from core.settings import Settings
 from ingest.broker import embedded_broker, stop_child
+from ingest.recall import recall
 from ingest.repeats import UnknownFields
 from ingest.spool import Spool
 from ingest.storekeeper import Storekeeper
@@ -58,6 +61,7 @@ from simulators import presets
 from simulators.faults import known
 from simulators.plan import assign, parse
 from simulators.run import simulate as run_simulators
+from storage.alarm_quality import AlarmQuality
 from storage.drivers import open_series
 from storage.folder import copy_aside, held, make
 from storage.incidents import Incidents
@@ -68,6 +72,7 @@ from storage.records import Records, address, migrate, open_records
 from storage.register_file import checked
 from storage.registry import Registry
 from storage.rollup_job import RollUpJob
+from storage.silences import Silences
 from storage.tickets import Tickets
 
 ROOT = Path(__file__).parent
@@ -83,6 +88,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Tizhuang 梯桩 watches lifts and charging piles, and turns faults into tickets.",
 )
+app.add_typer(rules_app, name="rules", help="Rule files: check them, test them, try them on stored history.")
 _log = structlog.get_logger()
 
 
@@ -158,19 +164,28 @@ class HttpServer(Server):
 def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Crew]]:
     """Worker, alerts and notifications, running; with what the API needs."""
     with ExitStack() as stack:
-        rules = load_rules(settings.alerts.rules)
+        book = load_rules(settings.alerts.rules)
         series = open_series(settings)
         stack.callback(series.close)
+        spool = Spool(settings.data.dir / "spool", settings.spool.limit_mb * 1_000_000)
+        stack.callback(spool.close)
+        recall(spool, series.heard)  # before the desk asks what devices said last
         registry, incidents, outbox = Registry(records), Incidents(records), Outbox(records)
         announcer = Announcer(settings.mqtt)
         stack.callback(announcer.close)
         postman = Postman(outbox, announcer, f"{socket.gethostname()}:{os.getpid()}", now_ms)
-        desk = AlertDesk(rules, incidents=incidents, registry=registry, series=series, now=now_ms, told=postman.wake)
+        desk = AlertDesk(
+            book,
+            incidents=incidents,
+            registry=registry,
+            series=series,
+            now=now_ms,
+            told=postman.wake,
+            newer_rules=lambda known: newer_rules(settings.alerts.rules, known),
+        )
         source = Subscription(settings.mqtt, now=now_ms, on_connection=desk.listening)
         quarantine = Quarantine(records)
         receipts = Receipts(records)
-        spool = Spool(settings.data.dir / "spool", settings.spool.limit_mb * 1_000_000)
-        stack.callback(spool.close)
         unknown = UnknownFields()
         keeper = Storekeeper(series, spool, quarantine, source.ack, limited=unknown.limit)
         worker = Worker(source, desk, keeper, quarantine, receipts, unknown, kind_of=desk.kind_of, on_flow=desk.flowing)
@@ -178,9 +193,11 @@ def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Cr
         stack.callback(crew.dismiss)
         stack.callback(source.close)
         source.start()
+        crew.add("mqtt", source.watch)
         crew.add("ingest", worker.run)
         crew.add("series", keeper.run)
         crew.add("alert clock", desk.run)
+        crew.add("windows of rules", desk.read_back)
         crew.add("notifications", postman.run)
         crew.add("housekeeping", housekeeping(receipts))
         crew.add("roll-ups", RollUpJob(series, settings.series, now_ms).run)
@@ -190,15 +207,22 @@ def service(settings: Settings, records: Records) -> Iterator[tuple[Services, Cr
                 registry=registry,
                 incidents=incidents,
                 tickets=Tickets(records),
+                silences=Silences(records),
+                alarm_quality=AlarmQuality(records),
                 quarantine=quarantine,
                 outbox=outbox,
                 series=series,
-                rules=rules,
+                rules=lambda: RulesState(desk.book, desk.troubles, desk.rules_refused),
                 stats=lambda: worker.stats()._replace(late_samples=desk.late_samples, alerts_lost=desk.alerts_lost),
                 now=now_ms,
             ),
             crew,
         )
+
+
+def newer_rules(folder: Path, known: str) -> RuleBook | None:
+    """The rules of a folder, if they are not those of this digest any more."""
+    return None if digest(folder) == known else load_rules(folder)
 
 
 def housekeeping(receipts: Receipts) -> Callable[[threading.Event], None]:

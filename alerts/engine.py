@@ -2,74 +2,96 @@
 
 It runs on device time. Each part of a device has a watermark, its newest accepted `ts`; older samples are history.
 `for` is over at the first instant >= start + for: when a sample passes that instant, or by `advance` when none comes.
-A false sample resets a pending rule; a missing or unknown one does not.
+A false sample resets a pending rule; a missing or unknown one does not. What each key of a rule means, point by
+point: docs/rules.md.
 
 Two clocks meet in here. Silent devices are moved on by the wall clock (`advance`); what then fires is stamped with the
 device's time all the same, so that live, backlog and replay give the same incidents.
 
-One file, because every way from a sample or an instant to a change stands here, in the order in which it is taken.
+One file, because every way from a sample or an instant to a change stands here, in the order in which it is taken;
+what a rule does once it is looked at stands in `alerts.course`.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
 from typing import Final
+from zoneinfo import ZoneInfo
 
-from alerts.evidence import evidence
+from alerts import late
+from alerts.condition import NEVER_MS
+from alerts.course import Course
+from alerts.late import Message
 from alerts.memory import Device, Fault, Lag, Part, Scope
+from alerts.pack import MODE, Names, Pack
+from alerts.rehearsal import Rehearsal
+from alerts.rulebook import RuleBook
 from alerts.rules import Rule
-from core.incident import Change, RuleState
-from core.kinds import KINDS, is_status, part_fields
+from alerts.sites import Sites
+from core.faults import Severity
+from core.incident import Change, Finding, RuleState, Words
+from core.kinds import is_status
 from core.reading import Batch, Event, Reading, Value
 
 TIMER_GRACE_MS: Final = 1_000
 """A timer waits this long on the wall for samples that are on their way and could still reset the rule."""
 
-SETS_REMEMBERED: Final = 10_000
-"""Sets of fields whose rules are kept at hand."""
+MODE_ROW: Final = "~service-mode"
+"""Stands among the saved states of rules: since when a device is in its service mode."""
 
-KEPT_EVENT_IDS: Final = 16
+NO_FINDING: Final = Finding(MODE_ROW, "", Severity.P4, Words("", ""), Words("", ""), "telemetry", needs_clear=False)
+
+HOME_ZONE: Final = ZoneInfo("Asia/Shanghai")
 
 
 class Engine:
     """State of all devices under one set of rules. Not thread-safe: its owner locks."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._rules = {rule.id: rule for rule in rules}
-        self._conditions = {
-            (kind, part): [r for r in self._rules.values() if r.kind == kind and r.part == part and _samples(r)]
-            for kind in KINDS
-            for part in ("device", "port")
-        }
-        self._judged_fields = {
-            kind: frozenset({"service_mode"}.union(*(r.watched for r in self._rules.values() if r.kind == kind)))
-            for kind in KINDS
-        }
-        self._watchers: dict[tuple[str, str, frozenset[str]], Sequence[Rule]] = {}
-        self._by_fault: dict[str, list[Rule]] = {}
-        for rule in self._rules.values():
-            for fault in rule.events:
-                self._by_fault.setdefault(fault, []).append(rule)
-        self._silence = {kind: [r for r in self._rules.values() if r.kind == kind and r.silence_ms] for kind in KINDS}
+    def __init__(self, book: RuleBook) -> None:
+        self._book = book
+        self._packs: dict[int, Pack] = {}
         self._devices: dict[str, Device] = {}
         self._timers: list[tuple[int, str, str, str]] = []
-        """(wall time, device, part, rule): a heap. An entry that no longer fits its rule's state is skipped."""
+        """(wall time, device, part, rule): a heap. With a rule: its silence must be looked at; without: what is due.
+        An entry that nothing waits for any more is skipped."""
         self._held_until = 0
         self._listening_since: int | None = None
+        self._changes: list[Change] = []
+        self._unsettled = True
+        """Some rule may stand as another version of it decided."""
+        self._again = False
+        """Messages are judged a second time; what was taken in from them stays."""
+        self._sites = Sites(book, self._devices, self._emit)
+        self._course = Course(self._emit, self._sites.firing, self._arm)
         self.late_samples = 0
         """Samples older than their part's watermark: stored, not judged."""
 
     # --- what the owner tells ------------------------------------------------------------------------------------
 
-    def know_device(self, device_id: str, kind: str, statics: Mapping[str, Value], *, now: int) -> None:
+    def know_device(
+        self,
+        device_id: str,
+        kind: str,
+        statics: Mapping[str, Value],
+        *,
+        now: int,
+        zone: tzinfo = HOME_ZONE,
+    ) -> None:
         """A device of the register, with its fixed facts. Its silence counts from now if it never speaks.
 
         The register has the last word on the kind: a device that was first heard as another kind starts anew.
         """
         if device_id in self._devices and self._devices[device_id].kind != kind:
+            self._sites.forget(self._devices[device_id])
             del self._devices[device_id]
-        self._device(device_id, kind, now).statics = statics
+        device = self._device(device_id, kind, now)
+        device.zone = zone
+        if device.statics != statics:
+            device.statics, before = statics, device.pack
+            device.pack = self._pack(device_id, kind, statics)
+            self._unsettled = self._unsettled or device.pack is not before
 
     def restore_values(
         self,
@@ -83,10 +105,9 @@ class Engine:
     ) -> None:
         """What the series store remembers of a known device's part. What was heard since stays."""
         device = self._devices[device_id]
-        held = device.parts.setdefault(part, Part())
-        judged = self._judged_fields[device.kind]
+        held = device.part(part)
         for name, value in values.items():
-            if name in judged and (name not in held.values or held.values[name][1] < value[1]):
+            if name in device.pack.stale_ms and (name not in held.values or held.values[name][1] < value[1]):
                 held.values[name] = value
         newer, held.watermark = ts > held.watermark, max(held.watermark, ts)
         if rx is not None:
@@ -95,26 +116,101 @@ class Engine:
             device.last_rx = max(device.last_rx or 0, rx)
             device.last_ts = max(device.last_ts, ts)
             device.lag.take(ts, rx)
+        held.recall_counts()
+
+    def rehearsal(self) -> Rehearsal:
+        """What the series store still has of the samples that windows look at goes in there."""
+        return Rehearsal(self._devices)
+
+    @property
+    def window_fields(self) -> frozenset[str]:
+        """The fields whose samples must be read for that."""
+        series = [one for pack in self._packs.values() for some in pack.series.values() for one in some]
+        counted = (one.counted.fields for one in series if one.counted is not None)
+        return frozenset({one.field for one in series if one.field is not None}.union(*counted))
+
+    @property
+    def window_ms(self) -> int:
+        """How far back samples must be read after a start; 0: no rule looks at a short window."""
+        series = (one for pack in self._packs.values() for some in pack.series.values() for one in some)
+        return max((one.keep_ms for one in series if not one.step_ms), default=0)
 
     def restore_event(self, event: Event) -> None:
         """The newest event of a fault, raised or cleared. What was heard since stays."""
         if event.fault and event.device_id in self._devices:
-            part = self._devices[event.device_id].parts.setdefault(event.part, Part())
+            part = self._devices[event.device_id].part(event.part)
             if event.fault not in part.faults or part.faults[event.fault].ts < event.ts:
                 part.faults[event.fault] = Fault(event.ts, event.raised, (event.id,))
 
     def restore_state(self, state: RuleState) -> None:
-        """A row that was saved before. Rows of rules or devices that are gone are left alone."""
-        rule, device = self._rules.get(state.rule_id), self._devices.get(state.device_id)
-        if rule is None or device is None:
+        """A row that was saved before. Rows of devices that are gone are left alone; see also `reconcile`."""
+        if self._sites.restore(state):
             return
-        part = device.parts.setdefault(state.part, Part())
+        device = self._devices.get(state.device_id)
+        if device is None:
+            return
+        part = device.part(state.part)
+        if state.rule_id == MODE_ROW:
+            part.mode_since = state.since
+            return
         part.rules[state.rule_id] = state
+        if state.memo.get("late"):
+            part.late = (*part.late, state.rule_id)
+        rule = device.pack.rules.get(state.rule_id)
+        if rule is None:
+            return
         if _samples(rule):  # `since` is the time of a sample; the instant a timer fired at was none
             part.settled = max(part.settled, state.since)
             part.watermark = max(part.watermark, state.since)
-        if state.state == "pending":
-            self._set_timer(state.since + rule.for_ms + part.offset + TIMER_GRACE_MS, state)
+        self._course.plan(part, rule, state, None)
+
+    def reconcile(self) -> list[Change]:
+        """Settles states of rules that are gone, or say something else than when they were decided.
+
+        Wanted after a start, and after devices were made known: another model can mean other parameters.
+        """
+        changes: list[Change] = []
+        if self._unsettled:
+            self._unsettled, self._changes = False, changes
+            for device in self._devices.values():
+                for part in list(device.parts.values()):
+                    for state in list(part.rules.values()):
+                        self._course.settle(part, state, device.pack.rules.get(state.rule_id))
+            self._sites.settle()
+            self.plan_all()
+        return changes
+
+    def plan_all(self) -> None:
+        """Looks when time alone changes something; wanted once more when windows are known after a start."""
+        for device in self._devices.values():
+            for part in device.parts.values():
+                if part.watermark:
+                    self._course.plan_all(part)
+
+    def reload(self, book: RuleBook, *, now: int) -> list[Change]:
+        """Goes on with other rules: what did not change keeps its state, the rest is settled with a reason."""
+        self._book = book
+        self._packs.clear()
+        self._sites.reload(book, now)
+        changed: list[tuple[Part, Rule]] = []
+        for device in self._devices.values():
+            before, device.pack = device.pack, self._pack(device.id, device.kind, device.statics)
+            others = [
+                rule
+                for rule in device.pack.rules.values()
+                if _samples(rule) and (rule.id not in before.rules or before.rules[rule.id].version != rule.version)
+            ]
+            for part in device.parts.values():
+                part.unseen = True
+                changed += [(part, rule) for rule in others if part.watermark and rule.part == part.type]
+            for rule in device.pack.silence:
+                self._set_silence_timer(device, rule, max(device.last_rx or 0, now))
+        self._unsettled = True
+        made = self.reconcile()
+        self._changes = made
+        for part, rule in changed:
+            self._course.look_at_changed(part, rule)
+        return made
 
     def listening(self, connected: bool, *, now: int) -> None:
         """Whether messages can reach us. Nobody is called silent for a time in which we could not hear."""
@@ -124,309 +220,365 @@ class Engine:
         """Lets no timer fire before this wall time (Unix ms): messages that could reset a rule are on their way."""
         self._held_until = until
 
+    @property
+    def troubles(self) -> Mapping[str, str]:
+        """Rules that could not be evaluated, with the last reason: a visible state, never silence."""
+        return self._course.troubles
+
     # --- what devices say ----------------------------------------------------------------------------------------
 
     def observe(self, batch: Batch, changes: list[Change] | None = None) -> list[Change]:
         """The changes that these readings and events cause, in the order in which they arrived.
 
         They are added to `changes` as they are found: an error on the way does not take back what was decided before.
+        Readings of one snapshot are taken in together, and judged after that.
         """
-        changes = [] if changes is None else changes
-        for item in batch.items:
-            device = self._device(item.device_id, item.kind, item.rx)
-            alive = item.sign_of_life
-            if alive:
-                device.last_rx = max(device.last_rx or 0, item.rx)
-                device.last_ts = max(device.last_ts, item.ts)
-                device.lag.take(item.ts, item.rx)
-            part = device.parts.get(item.part)
-            if part is None:
-                part = device.parts[item.part] = Part()
-            if isinstance(item, Event):
-                self._event(device, part, item, changes)
-            else:
-                self._reading(device, part, item, changes)
-            if alive:
-                self._heard(device, item, changes)
+        self._changes = changes = [] if changes is None else changes
+        overtaken: dict[str, Device] = {}
+        items, index = batch.items, 0
+        while index < len(items):
+            item, start = items[index], index
+            index += 1
+            if isinstance(item, Reading):
+                while index < len(items) and _one_snapshot(item, items[index]):
+                    index += 1
+            device = self._hear(item)
+            if device.id in overtaken and not late.fills(device, item):
+                self._judge_again(overtaken.pop(device.id))  # else it would count as one of those since the gap
+            if self._is_late(device, items[start:index]):
+                overtaken[device.id] = device
+                continue
+            self._take_message(device, items[start:index])
+            if item.sign_of_life:
+                self._end_silence(device, item)
+        for device in overtaken.values():
+            self._judge_again(device)
         return changes
 
     def advance(self, now: int) -> list[Change]:
         """Moves silent devices on to the wall time `now` (Unix ms)."""
         changes: list[Change] = []
+        self._changes = changes
         if now < self._held_until:
             return changes
         while self._timers and self._timers[0][0] <= now:
             _, device_id, part_name, rule_id = heapq.heappop(self._timers)
-            rule, device = self._rules[rule_id], self._devices[device_id]
-            part = device.parts.get(part_name)
-            if part is None or rule.kind != device.kind:
+            device = self._devices.get(device_id)
+            part = device.parts.get(part_name) if device is not None else None
+            if device is None or part is None:
                 continue  # set before the device became another kind
-            if rule.silence_ms is not None:
-                self._check_silence(device_id, device, rule, now, changes)
-            elif (state := part.rules.get(rule_id)) and state.state == "pending":
-                due = state.since + rule.for_ms
-                if due + part.offset + TIMER_GRACE_MS <= now:
-                    self._fire_timer(device, part, state, due, changes)
-                else:
-                    self._set_timer(due + part.offset + TIMER_GRACE_MS, state)
+            if rule_id:
+                self._check_silence(device, rule_id, now)
+                continue
+            part.timer_at = None
+            if part.next_due is not None and part.next_due + part.offset + TIMER_GRACE_MS <= now:
+                self._run_due(part, now - part.offset - TIMER_GRACE_MS, heard=self._heard_until(part, now))
+            self._arm(part)
+        self._sites.advance(now, self._listening_since)
+        for device, at in self._sites.freed():
+            self._course.lift(device, at)
         return changes
 
-    # --- one sample, one event -----------------------------------------------------------------------------------
+    # --- one snapshot, one event ---------------------------------------------------------------------------------
 
-    def _reading(self, device: Device, part: Part, reading: Reading, changes: list[Change]) -> None:
+    def _hear(self, item: Reading | Event) -> Device:
+        device = self._device(item.device_id, item.kind, item.rx)
+        if item.sign_of_life:
+            device.last_rx = max(device.last_rx or 0, item.rx)
+            device.last_ts = max(device.last_ts, item.ts)
+            device.lag.take(item.ts, item.rx)
+        return device
+
+    def _take_message(self, device: Device, message: Message) -> None:
+        first = message[0]
+        if isinstance(first, Event):
+            self._event(device, first)
+        else:
+            self._snapshot(device, message)
+
+    def _snapshot(self, device: Device, readings: Sequence[Reading | Event]) -> None:
+        """Takes in all parts of a snapshot, then judges each."""
+        taken: list[tuple[Part, Reading, Names, Names]] = []
+        for reading in readings:
+            assert isinstance(reading, Reading)
+            self._take(device, reading, taken)
+        for part, reading, changed, reported in taken:
+            self._judge(part, changed, reported, reading)
+        if len(device.parts) > 1:
+            self._judge_ports(device, taken)
+
+    def _take(self, device: Device, reading: Reading, taken: list[tuple[Part, Reading, Names, Names]]) -> None:
+        part = device.part(reading.part)
         untimely = reading.ts < part.watermark or not reading.clock_ok
         if untimely and part.watermark and is_status(reading.kind, reading.fields):
             # A last will carries the time at which it was left with the broker, often before the clock was set; it
             # becomes true when it is published. So a status counts from when it comes, whatever time it carries.
             reading = reading._replace(ts=part.watermark)
-        if reading.ts < part.watermark and part.clock_was_set_back(reading):
-            self._move_back(device, part, changes)
-            return
-        news = part.take(reading.fields, reading.ts, self._judged_fields[device.kind])
         if reading.ts < part.watermark:
-            self.late_samples += 1
+            if part.clock_was_set_back(reading):
+                self._move_back(device, part)
+            else:
+                part.take(reading.fields, reading.ts)
+                self.late_samples += 1
             return
         part.behind.clear()
-        self._fire_due(device, part, reading.ts, changes)
-        offset = reading.rx - reading.ts
-        part.offset = offset if reading.ts > part.watermark else min(offset, part.offset)  # a repeat is no later
-        part.watermark = reading.ts
-        self._judge(device, part, reading.device_id, reading.part, news, reading, changes)
-        if not reading.part and len(device.parts) > 1:
-            for name, other in device.parts.items():  # rules of ports may look at fields of the pile
-                given = news - part_fields(device.kind).keys()
-                if name and given and reading.ts >= other.settled:
-                    instant = reading._replace(ts=max(reading.ts, other.watermark))
-                    self._fire_due(device, other, instant.ts, changes)
-                    self._judge(device, other, reading.device_id, name, given, instant, changes)
+        ts = reading.ts
+        for other in device.parts.values() if not part.name else (part,):
+            if other.next_due is not None and other.next_due <= ts and ts >= other.settled:
+                self._run_due(other, ts)
+        changed, reported = part.take(reading.fields, ts)
+        if MODE in changed and device.pack.mutes:
+            self._emit(Change(NO_FINDING, RuleState(device.id, part.name, MODE_ROW, "idle", ts, ts), "none", ts))
+        offset = reading.rx - ts
+        part.offset = offset if ts > part.watermark else min(offset, part.offset)  # a repeat is no later
+        part.watermark = ts
+        if part.unseen:
+            part.unseen = False
+            self._course.begin(part, Scope(part, ts), reading.rx)
+        if reported and not self._again:
+            part.keep_samples(reported, reading.fields, ts)
+        taken.append((part, reading, changed, reported))
 
-    def _move_back(self, device: Device, part: Part, changes: list[Change]) -> None:
+    def _judge(self, part: Part, changed: Names, reported: Names, item: Reading | Event) -> None:
+        looking, ending = part.device.pack.to_judge(part.type, changed, reported)
+        counts = None in part.device.pack.series
+        if looking or ending or counts:
+            scope = Scope(part, item.ts)
+            if counts:
+                part.count((*changed, *reported), scope)
+            for rule in looking:
+                self._course.look(part, rule, scope, item.rx)
+            for rule in ending:
+                self._course.look_for_end_only(part, rule, scope, item.rx)
+        if part.late:
+            self._course.no_longer_late(part, item.ts, item.rx - part.device.lag.ms - item.ts)
+
+    def _judge_ports(self, device: Device, taken: Sequence[tuple[Part, Reading, Names, Names]]) -> None:
+        """Rules of ports look at fields of the pile too, and at those of their neighbours."""
+        pack = device.pack
+        for part, reading, changed, reported in taken:
+            if part.name:
+                names = pack.siblings.intersection(reported)
+                rules: Sequence[Rule] = pack.comparing(names) if names else ()
+            else:
+                shared = tuple(name for name in changed if name not in pack.part_fields)
+                timed = tuple(name for name in reported if name not in pack.part_fields)
+                looking, ending = pack.to_judge("port", shared, timed)
+                rules = looking + ending
+            for other in device.parts.values() if rules else ():
+                if other.name and other is not part and reading.ts >= other.settled:
+                    scope = Scope(other, max(reading.ts, other.watermark))
+                    for rule in rules:
+                        self._course.look(other, rule, scope, reading.rx)
+
+    def _move_back(self, device: Device, part: Part) -> None:
         """Judges anew, on the new time line, the samples that seemed late and were not."""
         moved, again = part.move_back(), part.behind[:]
         for state in moved:
-            rule = self._rules[state.rule_id]
-            changes.append(Change(rule.finding, state, "none", state.changed))
-            if state.state == "pending":
-                self._set_timer(again[-1].rx + rule.for_ms + TIMER_GRACE_MS, state)
+            rule = device.pack.rules.get(state.rule_id)
+            if rule is not None:
+                self._emit(Change(rule.finding, state, "none", state.changed, reason="clock-set-back"))
         part.behind.clear()
-        device.lag = Lag()
+        device.lag, device.gap = Lag(), None
         device.last_ts = again[-1].ts
         self.late_samples -= len(again) - 1
+        part.offset = again[-1].rx - again[-1].ts
+        for state in moved:
+            rule = device.pack.rules.get(state.rule_id)
+            if rule is not None:
+                self._course.plan(part, rule, state, None)
         for reading in again:
             device.lag.take(reading.ts, reading.rx)
-            self._reading(device, part, reading, changes)
+            self._snapshot(device, [reading])
 
-    def _judge(
-        self,
-        device: Device,
-        part: Part,
-        device_id: str,
-        part_name: str,
-        fields: Iterable[str],
-        item: Reading | Event,
-        changes: list[Change],
-    ) -> None:
-        """Evaluates the rules that look at one of these fields."""
-        scope = Scope(device, part, item.ts)
-        for rule in self._watching(device.kind, "port" if part_name else "device", frozenset(fields)):
-            state = part.rules.get(rule.id)
-            if state is not None and state.state == "firing":
-                if _is_over(rule, scope):
-                    self._to_idle(device, part, rule, state, item.ts, changes)
-                continue
-            assert rule.when is not None
-            true = rule.when.evaluate(scope)
-            if true and _muted(rule, scope):
-                true = False
-            if true and (state is None or state.state == "idle"):
-                self._start(device, part, rule, device_id, part_name, item, changes)
-            elif true is False and state is not None and state.state == "pending":
-                self._to_idle(device, part, rule, state, item.ts, changes)
-
-    def _watching(self, kind: str, part: str, fields: frozenset[str]) -> Sequence[Rule]:
-        """The rules that look at one of these fields. Devices send the same few sets again and again."""
-        found = self._watchers.get((kind, part, fields))
-        if found is None:
-            if len(self._watchers) > SETS_REMEMBERED:
-                self._watchers.clear()
-            found = tuple(rule for rule in self._conditions[kind, part] if not fields.isdisjoint(rule.watched))
-            self._watchers[kind, part, fields] = found
-        return found
-
-    def _start(
-        self,
-        device: Device,
-        part: Part,
-        rule: Rule,
-        device_id: str,
-        part_name: str,
-        item: Reading | Event,
-        changes: list[Change],
-    ) -> None:
-        state = RuleState(device_id, part_name, rule.id, "pending", item.ts, item.ts)
-        if rule.for_ms == 0:
-            self._fire(device, part, rule, state, item.ts, item.rx, changes)
-            return
-        part.rules[rule.id] = state
-        changes.append(Change(rule.finding, state, "none", item.ts))
-        self._set_timer(item.rx + rule.for_ms + TIMER_GRACE_MS, state)
-
-    def _event(self, device: Device, part: Part, event: Event, changes: list[Change]) -> None:
+    def _event(self, device: Device, event: Event) -> None:
         if event.fault is None:
             return
+        part = device.part(event.part)
         known = part.faults.get(event.fault)
-        if known is not None and (event.ts < known.ts or (event.ts == known.ts and event.id in known.ids)):
-            return  # older than what we know, or a repeat
-        ids = (*known.ids, event.id) if known is not None and event.ts == known.ts else (event.id,)
-        part.faults[event.fault] = Fault(event.ts, event.raised, ids[-KEPT_EVENT_IDS:])
-        scope = Scope(device, part, event.ts)
-        for rule in self._by_fault.get(event.fault, ()):
-            self._event_rule(device, part, rule, event, scope, changes, stood=known is not None and known.raised)
-        self._judge_fault(device, part, event, changes)
-
-    def _event_rule(
-        self,
-        device: Device,
-        part: Part,
-        rule: Rule,
-        event: Event,
-        scope: Scope,
-        changes: list[Change],
-        *,
-        stood: bool,
-    ) -> None:
-        """`stood`: until now the fault was known to be raised."""
-        state = part.rules.get(rule.id) or RuleState(event.device_id, event.part, rule.id, "idle", event.ts, event.ts)
-        if event.id in state.event_ids:
+        if not part.take_event(event):
             return
-        state = state._replace(event_ids=(*state.event_ids, event.id)[-KEPT_EVENT_IDS:])
-        if event.raised:
-            if _muted(rule, scope) or (rule.when is not None and not rule.when.evaluate(scope)):
-                part.rules[rule.id] = state  # a repeat is judged by what was known when it came first
-                changes.append(Change(rule.finding, state, "none", event.ts))
-                return
-            since = state.since if state.state == "firing" else event.ts
-            self._fire(device, part, rule, state._replace(since=since), event.ts, event.rx, changes, event=event)
-        elif state.state == "firing" and not any(part.active(fault) for fault in rule.events):
-            if not stood and event.ts < state.changed:
-                return  # the end of an earlier time, delivered again after a restart
-            self._to_idle(device, part, rule, state, event.ts, changes)
+        pack = part.device.pack
+        for rule in pack.raised_by(event.fault):
+            self._course.event(part, rule, event, stood=known is not None and known.raised)
+        if None in pack.series:
+            part.count(None, Scope(part, event.ts))
+        asking = pack.asking(part.type, event.fault)
+        if asking and event.ts >= part.settled:
+            # Only those: what else is due waits for a sample, which could still reset it.
+            for at, rule in sorted(
+                ((part.due[r.id], r) for r in asking if part.due.get(r.id, event.ts + 1) <= event.ts),
+                key=lambda one: (one[0], pack.rank[one[1].id]),
+            ):
+                self._course.due(part, rule.id, at, None)
+            scope = Scope(part, event.ts)
+            for rule in asking:
+                self._course.look(part, rule, scope, event.rx)
 
-    def _judge_fault(self, device: Device, part: Part, event: Event, changes: list[Change]) -> None:
-        """Conditions that ask `active(...)` for this fault look again."""
-        watching = [
-            rule
-            for rule in self._conditions[device.kind, "port" if event.part else "device"]
-            if event.fault in rule.watched_faults
-        ]
-        if watching and event.ts >= part.settled:
-            self._fire_due(device, part, event.ts, changes, watching)
-            fields = frozenset().union(*(rule.watched for rule in watching))
-            self._judge(device, part, event.device_id, event.part, fields, event, changes)
+    # --- messages that others overtook -----------------------------------------------------------------------------
+
+    def _is_late(self, device: Device, message: Message) -> bool:
+        """Whether a message belongs into a gap of its device's numbers. Opens, fills and gives up gaps on the way."""
+        first = message[0]
+        seq, gap = first.seq, device.gap
+        if seq is None or not first.clock_ok or not first.sign_of_life:
+            return False
+        if gap is not None and seq in gap.missing:
+            gap.missing.discard(seq)
+            gap.since.append(message)
+            for one in message:
+                if isinstance(one, Reading):
+                    part = device.part(one.part)
+                    timed = tuple(name for name in one.fields if name in device.pack.timed)
+                    part.keep_samples(timed, one.fields, one.ts)
+            return True
+        known = device.seq
+        if known is None or seq > known + late.WIDEST or (seq <= known and _is_newest(device, first.ts)):
+            device.seq, device.gap = seq, None  # the first number, or another numbering
+        elif seq > known:
+            device.seq = seq
+            if seq > known + 1:
+                if gap is None:
+                    gap = late.Gap(late.copied(device.parts), first.ts, set(), groups=late.open_groups(device))
+                    device.gap = gap
+                gap.missing.update(range(known + 1, seq))
+            if gap is not None:
+                gap.since.append(message)
+                if gap.is_hopeless(first.ts):
+                    device.gap = None
+        return False
+
+    def _judge_again(self, device: Device) -> None:
+        """Judges all since the gap in order, and tells what comes out differently."""
+        gap, before, told = device.gap, device.parts, self._changes
+        device.parts = late.copied(gap.base)
+        device.gap, self._again, self._changes = None, True, []
+        for part in device.parts.values():
+            part.forget_counts()
+        for message in late.in_order(gap.since):
+            self._take_message(device, message)
+        for name, upto in gap.ran_to.items():
+            self._run_due(device.part(name), upto)
+        anew, self._changes, self._again = self._changes, told, False
+        for rule in device.pack.silence:  # silence is what we do not hear: it has nothing to do with order
+            if (state := before[""].rules.get(rule.id)) is not None:
+                device.parts[""].rules[rule.id] = state
+        for change in late.corrections(device, gap, anew):
+            self._emit(change)
+        device.gap = gap if gap.missing else None
+        for part in device.parts.values():
+            part.timer_at = None
+            self._arm(part)
 
     # --- time ------------------------------------------------------------------------------------------------------
 
-    def _fire_due(
-        self, device: Device, part: Part, ts: int, changes: list[Change], rules: Sequence[Rule] | None = None
-    ) -> None:
-        """Of all rules or these: those whose `for` is over at `ts`, before what comes at that instant is looked at."""
-        waiting = [state for state in part.rules.values() if state.state == "pending"]
-        if not waiting:
+    def _run_due(self, part: Part, upto: int, heard: int | None = None) -> None:
+        """What time alone brings about up to an instant, in order, before what comes at that instant is looked at."""
+        if part.device.gap is not None:
+            part.device.gap.ran_to[part.name] = max(upto, part.device.gap.ran_to.get(part.name, 0))
+        rank = part.device.pack.rank
+        while (at := part.next_due) is not None and at <= upto:
+            due = [rule_id for rule_id, instant in part.due.items() if instant <= at]
+            for rule_id in sorted(due, key=lambda one: rank.get(one, 0)):
+                self._course.due(part, rule_id, at, heard)
+                if part.due.get(rule_id, at + 1) <= at:
+                    part.plan(rule_id, at + 1)  # whatever a condition says, time goes on
+            part.next_due = min(part.due.values(), default=None)
+
+    def _arm(self, part: Part) -> None:
+        """Sets a timer for the part's next due, unless an earlier one is set."""
+        if part.next_due is None or part.next_due >= NEVER_MS:
             return
-        due = [(state.since + self._rules[state.rule_id].for_ms, state.rule_id) for state in waiting]
-        for at, rule_id in sorted(due):
-            rule = self._rules[rule_id]
-            if at <= ts and (rules is None or rule in rules):
-                self._fire_timer(device, part, part.rules[rule_id], at, changes)
+        wall = part.next_due + part.offset + TIMER_GRACE_MS
+        if part.timer_at is None or wall < part.timer_at:
+            part.timer_at = wall
+            heapq.heappush(self._timers, (wall, part.device.id, part.name, ""))
 
-    def _fire_timer(self, device: Device, part: Part, state: RuleState, at: int, changes: list[Change]) -> None:
-        """Its `for` is over. Whether that is late depends on the data it rests on, not on who looked when."""
-        self._fire(device, part, self._rules[state.rule_id], state, at, at + part.offset, changes)
-
-    def _heard(self, device: Device, item: Reading | Event, changes: list[Change]) -> None:
-        """A sign of life ends silence."""
-        part = device.parts[""]
-        for rule in self._silence[device.kind]:
-            state = part.rules.get(rule.id)
-            if state is not None and state.state == "firing":
-                self._to_idle(device, part, rule, state, max(item.ts, state.since), changes)
-                self._set_silence_timer(item.device_id, rule, item.rx)
-
-    def _check_silence(self, device_id: str, device: Device, rule: Rule, now: int, changes: list[Change]) -> None:
-        part = device.parts[""]
-        state = part.rules.get(rule.id)
-        if state is not None and state.state == "firing":
-            return
-        assert rule.silence_ms is not None
+    def _heard_until(self, part: Part, now: int) -> int:
+        """The device time up to which we know what there was to hear: its silence counts from there."""
         if self._listening_since is None:
-            self._set_silence_timer(device_id, rule, now)
+            return now - part.offset
+        return max(part.device.last_ts, self._listening_since - part.offset)
+
+    def _end_silence(self, device: Device, item: Reading | Event) -> None:
+        """A sign of life ends silence, and wakes rules that wait for one."""
+        part = device.parts[""]
+        for rule in device.pack.silence:
+            state = part.rules.get(rule.id)
+            if state is not None and state.state in ("firing", "held"):
+                at = max(item.ts, state.since)
+                if state.state == "firing":
+                    self._course.end(part, rule, state, at)
+                else:
+                    self._course.drop(part, rule, state, at)
+                self._set_silence_timer(device, rule, item.rx)
+        for rule in device.pack.listening:
+            self._course.look(part, rule, Scope(part, max(item.ts, part.watermark)), item.rx)
+        self._sites.heard(device, item.rx)
+
+    def _check_silence(self, device: Device, rule_id: str, now: int) -> None:
+        part, rule = device.parts[""], device.pack.rules.get(rule_id)
+        if rule is None or rule.silence_ms is None:
+            return  # the rule is gone
+        state = part.rules.get(rule.id)
+        if state is not None and state.state in ("firing", "held"):
+            return
+        if self._listening_since is None:
+            self._set_silence_timer(device, rule, now)
             return
         heard = max(device.last_rx or 0, self._listening_since)
         if heard + rule.silence_ms > now:
-            self._set_silence_timer(device_id, rule, heard)
+            self._set_silence_timer(device, rule, heard)
             return
         at = (device.last_ts or heard) + rule.silence_ms
-        fresh = RuleState(device_id, "", rule.id, "firing", at, at)
-        self._fire(device, part, rule, fresh, at, now, changes)
+        memo = state.memo if state is not None else {}
+        fresh = RuleState(device.id, "", rule.id, "pending", at, at, (), rule.version, memo)
+        self._course.satisfied(part, rule, fresh, at, now)
 
-    def _set_silence_timer(self, device_id: str, rule: Rule, heard: int) -> None:
-        assert rule.silence_ms is not None
-        heapq.heappush(self._timers, (heard + rule.silence_ms, device_id, "", rule.id))
+    def _set_silence_timer(self, device: Device, rule: Rule, heard: int) -> None:
+        heapq.heappush(self._timers, (heard + (rule.silence_ms or 0), device.id, "", rule.id))
 
-    def _set_timer(self, due: int, state: RuleState) -> None:
-        heapq.heappush(self._timers, (due, state.device_id, state.part, state.rule_id))
+    # --- small things ----------------------------------------------------------------------------------------------
 
-    # --- changes ---------------------------------------------------------------------------------------------------
-
-    def _fire(
-        self,
-        device: Device,
-        part: Part,
-        rule: Rule,
-        state: RuleState,
-        at: int,
-        rx: int,
-        changes: list[Change],
-        event: Event | None = None,
-    ) -> None:
-        fired = state._replace(state="firing", changed=at)
-        part.rules[rule.id] = fired
-        late = rule.silence_ms is None and rx - device.lag.ms - at > rule.deadline_ms
-        changes.append(Change(rule.finding, fired, "raise", at, late, evidence(device, part, rule, fired, at, event)))
-
-    def _to_idle(
-        self, device: Device, part: Part, rule: Rule, state: RuleState, ts: int, changes: list[Change]
-    ) -> None:
-        was_firing = state.state == "firing"
-        idle = state._replace(state="idle", since=ts, changed=ts)
-        part.rules[rule.id] = idle
-        still = was_firing and any(
-            other.state == "firing" and self._rules[other.rule_id].finding.group == rule.finding.group
-            for other in part.rules.values()
-        )
-        at = max(ts, state.changed)  # what a timer fired cannot be over before it began
-        changes.append(Change(rule.finding, idle, "clear" if was_firing and not still else "none", at))
+    def _emit(self, change: Change) -> None:
+        self._changes.append(change)
+        device = self._devices.get(change.state.device_id)
+        if device is not None and device.gap is not None:
+            device.gap.decided.append(change)
+            device.gap.follow(change)
 
     def _device(self, device_id: str, kind: str, now: int) -> Device:
         device = self._devices.get(device_id)
         if device is None:
-            device = self._devices[device_id] = Device(kind, parts={"": Part()})
-            for rule in self._silence[kind]:
-                self._set_silence_timer(device_id, rule, now)
+            device = self._devices[device_id] = Device(device_id, kind, self._pack(device_id, kind, {}), HOME_ZONE)
+            device.part("")
+            for rule in device.pack.silence:
+                self._set_silence_timer(device, rule, now)
+            self._sites.join(device, now)
         return device
+
+    def _pack(self, device_id: str, kind: str, statics: Mapping[str, Value]) -> Pack:
+        model = statics.get("model")
+        rules = self._book.rules_for(kind, device_id=device_id, model=None if model is None else str(model))
+        pack = self._packs.get(id(rules))
+        if pack is None:
+            pack = self._packs[id(rules)] = Pack(kind, rules)
+        return pack
+
+
+def _is_newest(device: Device, ts: int) -> bool:
+    return all(ts > part.watermark for part in device.parts.values())
+
+
+def _one_snapshot(first: Reading, other: Reading | Event) -> bool:
+    return (
+        other.device_id == first.device_id
+        and isinstance(other, Reading)
+        and (other.ts, other.rx, other.seq) == (first.ts, first.rx, first.seq)
+        and other.part != first.part
+    )
 
 
 def _samples(rule: Rule) -> bool:
     """Whether a rule is judged on samples (and not on events or silence)."""
     return rule.when is not None and not rule.events
-
-
-def _is_over(rule: Rule, scope: Scope) -> bool:
-    """A firing rule ends by its own `clear`, else when its condition is false. Unknown changes nothing."""
-    if rule.clear is not None:
-        return rule.clear.evaluate(scope) is True
-    return rule.when is not None and rule.when.evaluate(scope) is False
-
-
-def _muted(rule: Rule, scope: Scope) -> bool:
-    return bool(rule.mute_in) and scope.field("service_mode") in rule.mute_in

@@ -26,6 +26,8 @@ CREEP_M, CREEP_S = 0.03, 1.0
 DOOR_ZONE_M: Final = 0.15
 MOTOR_RISE_C, MOTOR_SETTLE_S = 35.0, 900.0
 PERSON_KG: Final = (45.0, 85.0)
+REVERSING_S: Final = 1.0
+"""A door that meets something turns back at once."""
 
 
 class Phase(StrEnum):
@@ -98,6 +100,8 @@ class LiftState:
     run_s: float
     motor_rise_c: float
     signal_pct: float
+    door_reverses: bool = False
+    """Something is in the way: the door opens again before it is closed."""
 
     @property
     def moving(self) -> bool:
@@ -155,6 +159,29 @@ def halt(state: LiftState, *, occupied: bool, floor: int | None = None) -> LiftS
 def release(state: LiftState) -> LiftState:
     """A halted lift opens its door at its floor; who was inside leaves; then it serves again."""
     return replace(state, phase=Phase.OPENING, elapsed_s=0.0, length_s=state.lift.door_s)
+
+
+def send_up(state: LiftState) -> LiftState:
+    """One person on the way from the bottom to the top."""
+    lift = state.lift
+    call = Call(1, lift.floors, 1, 65.0)
+    return _go(replace(state, floor=1, target=1, call=call, people=1, load_kg=65.0), lift.floors)
+
+
+def with_door_reversing(state: LiftState, *, reversing: bool) -> LiftState:
+    """A car that stands where it is, its door opening and closing all the time; or as ever again."""
+    if not reversing:
+        return replace(state, door_reverses=False)
+    at = nearest_floor(state)
+    still = replace(state, door_reverses=True, floor=at, target=at, call=None, people=0, load_kg=0.0)
+    return _enter(still, Phase.OPENING, REVERSING_S)
+
+
+def with_calls(state: LiftState, factor: float) -> LiftState:
+    """The same lift, called so many times as often."""
+    pace = state.lift.pace
+    lift = state.lift._replace(pace=pace._replace(calls_per_day=pace.calls_per_day * factor))
+    return replace(state, lift=lift)
 
 
 def position_m(state: LiftState) -> float:
@@ -250,12 +277,15 @@ def _arrive(state: LiftState, rng: random.Random) -> LiftState:
 
 
 def _dwell(state: LiftState, rng: random.Random) -> LiftState:
+    if state.door_reverses:
+        return _enter(state, Phase.LEAVING, REVERSING_S)
     boarding = state.call is not None and not state.people
     return _enter(state, Phase.ENTERING if boarding else Phase.LEAVING, state.lift.dwell_s * rng.uniform(0.7, 1.5))
 
 
 def _leave(state: LiftState, rng: random.Random) -> LiftState:
-    return _enter(replace(state, people=0, load_kg=0.0, call=None), Phase.CLOSING, state.lift.door_s)
+    closing_s = REVERSING_S if state.door_reverses else state.lift.door_s
+    return _enter(replace(state, people=0, load_kg=0.0, call=None), Phase.CLOSING, closing_s)
 
 
 def _board(state: LiftState, rng: random.Random) -> LiftState:
@@ -265,6 +295,8 @@ def _board(state: LiftState, rng: random.Random) -> LiftState:
 
 
 def _depart(state: LiftState, rng: random.Random) -> LiftState:
+    if state.door_reverses:
+        return _enter(state, Phase.OPENING, REVERSING_S)
     closed = replace(state, door_cycles=state.door_cycles + 1)
     if state.call is not None:
         return _go(closed, state.call.destination)

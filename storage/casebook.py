@@ -154,6 +154,8 @@ class Casebook:
         """A further rule of the group fires, or it fires again: the same incident, at the higher urgency of the two."""
         found = case.incident
         before = (found["severity"], found["needs_clear"], found["cleared_device_ms"])
+        if str(change.finding.severity) < found["severity"]:
+            found.update(_words(change))  # who reads it must know the worst of it
         found["severity"] = min(found["severity"], _severity(change))
         found["needs_clear"] = found["needs_clear"] or change.finding.needs_clear
         found["cleared_device_ms"], found["reason"] = None, ""
@@ -259,10 +261,7 @@ def _incident(change: Change, now: int) -> dict[str, Any]:
         "fault_group": finding.group,
         "rule_id": finding.rule_id,
         "severity": _severity(change),
-        "title_zh": finding.title.zh[:200],  # PostgreSQL refuses what is too long, and an alarm must not fail by that
-        "title_en": finding.title.en[:200],
-        "what_to_do_zh": finding.what_to_do.zh[:1_000],
-        "what_to_do_en": finding.what_to_do.en[:1_000],
+        **_words(change),
         "needs_clear": finding.needs_clear,
         "opened_device_ms": change.at,
         "opened": now,
@@ -274,6 +273,17 @@ def _incident(change: Change, now: int) -> dict[str, Any]:
         "reopened": 0,
         "reason": "",
         "rule_version": _version(change),
+    }
+
+
+def _words(change: Change) -> dict[str, str]:
+    """Cut to what fits: PostgreSQL refuses what is too long, and an alarm must not fail by that."""
+    title, what_to_do = change.finding.title, change.finding.what_to_do
+    return {
+        "title_zh": title.zh[:200],
+        "title_en": title.en[:200],
+        "what_to_do_zh": what_to_do.zh[:1_000],
+        "what_to_do_en": what_to_do.en[:1_000],
     }
 
 

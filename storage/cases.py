@@ -18,6 +18,10 @@ from storage.turns import CHUNK, batched
 
 _CHANGING: Final = (
     "late",
+    "title_zh",
+    "title_en",
+    "what_to_do_zh",
+    "what_to_do_en",
     "severity",
     "needs_clear",
     "cleared_device_ms",

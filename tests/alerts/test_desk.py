@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from alerts.desk import CATCH_UP_MS, AlertDesk
-from alerts.rules import parse_rules
+from alerts.rulebook import RuleBook, parse_rules
 from core.reading import Batch, Reading
 from storage.duckdb import DuckDbSeries
 from storage.incidents import Incidents
@@ -142,3 +143,100 @@ def test_an_alert_that_cannot_be_written_is_counted_and_holds_up_no_other(
     it.accept(Batch(still))
     assert {incident.device_id for incident in Incidents(records).find()} == {"here.first", "here.last"}
     assert it.alerts_lost == 1
+
+
+# --- windows after a start, and rules that are edited while we run -------------------------------------------------
+
+DOOR = "kind: elevator\nrules:\n  - {id: door, group: door, severity: P3, title: {zh: 门, en: door}, "
+COUNTING = parse_rules(DOOR + "when: 'count(door == \"open\", 60s) >= 3'}\n", "test.yaml")
+
+
+def door(clock: Time, state: str) -> Batch:
+    return Batch((Reading("here.lift", "elevator", "", clock.ms, clock.ms, None, {"door": state}),))
+
+
+@pytest.mark.parametrize(
+    ("away_s", "again", "expected"),
+    [
+        (0, "open", ["door"]),
+        (0, "closed", []),
+        (30, "open", ["door"]),
+        (58, "open", []),  # the first opening has left the window by then
+    ],
+)
+def test_a_window_goes_on_after_a_restart(
+    tmp_path: Path, records: Records, clock: Time, away_s: int, again: str, expected: list[str]
+) -> None:
+    series = DuckDbSeries(tmp_path / "series.duckdb")
+
+    def start() -> AlertDesk:
+        return AlertDesk(COUNTING, incidents=Incidents(records), registry=Registry(records), series=series, now=clock)
+
+    it = start()
+    for state in ("open", "closed", "open", "closed"):
+        batch = door(clock, state)
+        it.accept(batch)
+        series.write(batch)
+        clock.ms += 1_000
+    clock.ms += away_s * 1_000
+    it = start()
+    it.accept(door(clock, "closed"))
+    clock.ms += 1_000
+    it.read_back(threading.Event())
+    it.accept(door(clock, again))
+    assert opened(records) == expected
+    series.close()
+
+
+def edited(text: str) -> Callable[[str], RuleBook | None]:
+    book = parse_rules(text, "test.yaml")
+    return lambda known: None if known == book.digest else book
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "reason"),
+    [
+        (DOOR + 'when: door == "closed"}\n', None, "rule-changed"),
+        (DOOR.replace("id: door", "id: gate") + 'when: door == "open"}\n', "rule_deleted", "rule-deleted"),
+        (DOOR + 'when: door == "open" or door == "opening"}\n', None, ""),
+    ],
+)
+def test_rules_that_are_edited_while_we_run(
+    tmp_path: Path, records: Records, clock: Time, text: str, outcome: str | None, reason: str
+) -> None:
+    series = DuckDbSeries(tmp_path / "series.duckdb")
+    it = AlertDesk(
+        parse_rules(DOOR + 'when: door == "open"}\n', "test.yaml"),
+        incidents=Incidents(records),
+        registry=Registry(records),
+        series=series,
+        now=clock,
+        newer_rules=edited(text),
+    )
+    it.accept(door(clock, "open"))
+    it.refresh_rules()
+    found = Incidents(records).find()[-1]
+    assert (found.outcome, found.reason) == (outcome, reason)
+    assert (found.cleared_device_ms is None) == (reason == "")
+    assert it.book.digest == parse_rules(text, "test.yaml").digest
+    series.close()
+
+
+def test_rule_files_with_a_fault_change_nothing_and_are_named(tmp_path: Path, records: Records, clock: Time) -> None:
+    def broken(_known: str) -> RuleBook | None:
+        return parse_rules(DOOR + "when: dor}\n", "mine.yaml")
+
+    series = DuckDbSeries(tmp_path / "series.duckdb")
+    it = AlertDesk(
+        COUNTING,
+        incidents=Incidents(records),
+        registry=Registry(records),
+        series=series,
+        now=clock,
+        newer_rules=broken,
+    )
+    it.refresh_rules()
+    assert it.book is COUNTING
+    assert "mine.yaml:3" in it.rules_refused
+    assert "did you mean 'door'" in it.rules_refused
+    series.close()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from alerts.desk import CATCH_UP_MS
 from alerts.engine import Engine
-from alerts.rules import Rule, parse_rules
+from alerts.rulebook import RuleBook, parse_rules
 from core.incident import Change
 from core.kinds import part_fields
 from core.reading import Batch, Event, Reading, Value
@@ -20,12 +20,15 @@ from tests.alerts.timeline import BASE, DELAY_MS, Memory, told
 FOR_MS = 10_000
 STALE_MS = part_fields("charger")["temp_c"].stale_ms
 
-RULES = parse_rules(
-    """
+HOT_RULE = """
 kind: charger
 rules:
   - {id: hot, part: port, group: heat, severity: P1, title: {zh: 热, en: hot},
      when: temp_c >= 80 and state != "idle", for: 10s, clear: temp_c < 70}
+"""
+RULES = parse_rules(
+    HOT_RULE
+    + """
   - {id: hot-now, part: port, group: heat, severity: P2, title: {zh: 热, en: hot}, when: temp_c >= 90}
   - {id: fire, group: fire, severity: P0, title: {zh: 火, en: fire}, event: [heat, fire_system]}
   - {id: smoke-dark, group: dark, severity: P1, title: {zh: 烟, en: smoke},
@@ -35,7 +38,7 @@ rules:
 """,
     "test.yaml",
 )
-ONE_RULE = RULES[:1]
+ONE_RULE = parse_rules(HOT_RULE, "test.yaml")
 CODES = {"heat": "alarm-5", "fire_system": "stop-24", "smoke": "alarm-4", "relay_welded": "port-9"}
 
 
@@ -85,7 +88,7 @@ def items(history: Sequence[Said], device_id: str = "here.pile") -> list[Reading
     return made
 
 
-def engine_of(rules: Sequence[Rule] = RULES) -> Engine:
+def engine_of(rules: RuleBook = RULES) -> Engine:
     engine = Engine(rules)
     for device_id in ("here.pile", "there.pile"):
         engine.know_device(device_id, "charger", {}, now=BASE)
@@ -96,7 +99,7 @@ def at_the_end(things: Sequence[Reading | Event]) -> int:
     return max((one.rx for one in things), default=BASE) + 3_600_000
 
 
-def plain(things: Sequence[Reading | Event], rules: Sequence[Rule] = RULES) -> list[str]:
+def plain(things: Sequence[Reading | Event], rules: RuleBook = RULES) -> list[str]:
     """One batch after the other, each with one thing, and an hour of silence at the end."""
     engine = engine_of(rules)
     changes = engine.observe(Batch(tuple(things)))
@@ -300,6 +303,8 @@ def test_evidence_tells_what_was_seen_and_when():
     (change,) = engine.advance(BASE + 60_000)
     assert change.evidence == {
         "rule": "hot",
+        "version": ONE_RULE.rules[0].version,
+        "for_ms": FOR_MS,
         "when": 'temp_c >= 80 and state != "idle"',
         "since": BASE,
         "at": BASE + 10_000,
@@ -316,3 +321,43 @@ def test_a_device_that_turns_out_to_be_of_another_kind_starts_anew():
     assert engine.advance(BASE + 60_000) == []
     lift = Reading("here.pile", "elevator", "", BASE + 60_000, BASE + 60_000, None, {"moving": True})
     assert engine.observe(Batch((lift,))) == []
+
+
+def standing(changes: Sequence[Change]) -> dict[tuple[str, str], tuple[str, int, int]]:
+    """Where every rule was told to stand at last: by (part, rule), state and times. Rules that never left idle: none."""
+    found = {(one.state.part, one.state.rule_id): one.state for one in changes}
+    return {key: (one.state, one.since, one.changed) for key, one in found.items() if one.state != "idle"}
+
+
+def open_at_the_end(changes: Sequence[Change]) -> set[tuple[str, str]]:
+    """(part, group) of incidents that are open after these changes."""
+    found: dict[tuple[str, str], bool] = {}
+    for one in changes:
+        if one.effect in ("raise", "clear"):
+            found[one.state.part, one.finding.group] = one.effect == "raise"
+    return {key for key, is_open in found.items() if is_open}
+
+
+@given(histories.filter(lambda history: len(history) > 2), st.data())
+@example([Said(1, "1", HOT), Said(4_000, "1", {"temp_c": 20.0}), Said(3_000, "1", HOT)], None)
+def test_a_message_that_others_overtook_is_put_in_its_place(history, data):
+    """Numbered messages that come late, but in time for the deadline: it ends where an orderly delivery ends."""
+    things = [one for one in items(history) if one.ts - BASE < 15 * 60_000]
+    late = sorted(data.draw(st.sets(st.integers(1, len(things)), max_size=3), label="late") if data else {1})
+    late = [index for index in late if index < len(things) - 1]
+    order = [index for index in range(len(things)) if index not in late]
+    for index in late:
+        after = data.draw(st.integers(index + 1, len(things)), label="after") if data else len(things)
+        place = sum(1 for other in order if other < after)
+        order.insert(place, index)
+    engine = engine_of()
+    changes: list[Change] = []
+    newest = BASE
+    for index in order:
+        newest = max(newest, things[index].rx)
+        changes += engine.observe(Batch((things[index]._replace(rx=newest),)))
+    changes += engine.advance(at_the_end(things))
+    engine = engine_of()
+    orderly = engine.observe(Batch(tuple(things))) + engine.advance(at_the_end(things))
+    assert standing(changes) == standing(orderly)
+    assert open_at_the_end(changes) == open_at_the_end(orderly)

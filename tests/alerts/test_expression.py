@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,48 +10,13 @@ from hypothesis import strategies as st
 
 from alerts.expression import MAX_DEPTH, MAX_LENGTH, compile_condition
 from core.errors import ExpressionError
-from core.fields import FieldSpec
 from core.reading import Value
-
-
-def spec(name: str, of: type, *choices: str) -> FieldSpec:
-    made: dict[str, Any] = dict.fromkeys(FieldSpec._fields)
-    return FieldSpec(**{**made, "name": name, "type": of, "unit": "", "choices": choices, "stale_ms": 600_000})
-
-
-FIELDS = {
-    one.name: one
-    for one in (
-        spec("a", bool),
-        spec("b", bool),
-        spec("c", bool),
-        spec("x", float),
-        spec("n", int),
-        spec("label", str),
-        spec("door", str, "closed", "open"),
-    )
-}
-FAULTS = frozenset({"smoke", "heat"})
-
-
-class Seen:
-    """A scope made of three plain things."""
-
-    def __init__(self, fields: dict[str, Value], statics: dict[str, Value], active: frozenset[str]) -> None:
-        self._fields, self._statics, self._active = fields, statics, active
-
-    def field(self, name: str) -> Value | None:
-        return self._fields.get(name)
-
-    def static(self, name: str) -> Value | None:
-        return self._statics.get(name)
-
-    def active(self, fault: str) -> bool:
-        return fault in self._active
+from tests.alerts.scopes import FAULTS, FIELDS, World
 
 
 def result(text: str, fields: dict[str, Value], statics: dict[str, Value] | None = None, *active: str) -> bool | None:
-    return compile_condition(text, FIELDS, FAULTS).evaluate(Seen(fields, statics or {}, frozenset(active)))
+    seen = World({name: (value, 0) for name, value in fields.items()}, statics=statics or {}, faults=frozenset(active))
+    return compile_condition(text, FIELDS, FAULTS).evaluate(seen)
 
 
 T: dict[str, Value] = {"a": True}
@@ -117,6 +81,18 @@ def test_result(text: str, fields: dict[str, Value], expected: bool | None):
 @pytest.mark.parametrize(
     ("text", "statics", "expected"),
     [
+        ("device.fast", {"fast": 5.0}, None),
+        ("not device.fast", {"fast": "no"}, None),
+        ("a or device.fast", {"fast": 1}, None),
+        ("n == device.floors", {"floors": "six"}, None),
+        ("n > device.rated", {"rated": True}, None),
+        ("n > device.rated", {"rated": float("nan")}, None),
+        ("n * device.rated > 1", {"rated": "ab"}, None),
+        ("-device.rated < 0", {"rated": "ab"}, None),
+        ("-device.rated < 0", {"rated": 2}, True),
+        ("abs(device.rated) > 1", {"rated": -2}, True),
+        ("device.name == 'north'", {"name": "north"}, True),
+        ("device.name > device.other", {"name": "b", "other": "a"}, None),
         ("n == device.floors", {"floors": 6}, True),
         ("n == device.floors", {}, None),
         ("n > 1.2 * device.rated", {"rated": 4.0}, True),
@@ -162,7 +138,11 @@ def test_faults_that_stand():
         ("door == 'ajar'", 9, "'ajar' is never sent; one of: closed, open"),
         ("'ajar' == door", 1, "'ajar' is never sent"),
         ("x > 1 > 0", 7, "not expected"),
-        ("x > 3s", 6, "not expected"),
+        ("x > 3s", 5, "a number without a unit cannot be compared with s"),
+        ("x > 3and a", 6, "unknown unit 'and'"),
+        ("x > 3sec", 6, "unknown unit 'sec'"),
+        ("x > " + "9" * 400, 5, "too large"),
+        ("x" + " + x" * 120 + " > 1", None, "nested deeper than 100"),
         ("x ; 1", 3, "';' means nothing here"),
         ("x > 1 \u3000&& a", 8, "'&' means nothing here"),
         ("label == 'open", 10, "means nothing here"),

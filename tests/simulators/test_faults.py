@@ -1,7 +1,9 @@
 import json
+from itertools import pairwise
 
 import pytest
 
+from core.errors import SettingsError
 from core.faults import FAULTS as CATALOGUE
 from core.faults import meaning
 from simulators import presets
@@ -123,6 +125,85 @@ def test_relay_welded():
 def test_smoke():
     told, _ = life("smoke@5s+20s")
     assert events(told) == [(5, "dny", "alarm-4", "raised"), (25, "dny", "alarm-4", "cleared")]
+
+
+def test_whoever_is_trapped_was_on_the_way():
+    for name in ("entrapment", "entrapment-unheard", "entrapment-level"):
+        told, _ = life(f"{name}@5s+30s")
+        first, second = snapshots(told, 5, 20)[:2]
+        assert (first["moving"], second["moving"]) == (True, False)
+        assert (first["occupied"], second["occupied"]) == (True, True)
+
+
+def test_overspeed_on_the_way_up():
+    told, planned = life("overspeed@5s+60s", seconds=60)
+    speeds = [said["speed_mps"] for said in snapshots(told, 5, 60)]
+    assert max(speeds) > 1.2 * planned.device.statics["rated_speed_mps"]
+
+
+def test_the_door_is_open_on_the_way_up_and_closed_at_rest():
+    told, _ = life("door-open-moving@5s+40s")
+    moving = [said for said in snapshots(told, 5, 45) if said["moving"]]
+    assert moving
+    assert {said["door"] for said in moving} == {"open"}
+    assert any(not said["door_zone"] for said in moving)
+
+
+def test_a_door_that_reverses_opens_three_times_in_fifteen_seconds_and_is_well_again():
+    told, _ = life("repeated-door@5s+20s")
+    doors = [said["door"] for said in snapshots(told, 5, 20)]
+    opened = sum(now == "opening" != before for before, now in pairwise(doors))
+    assert opened >= 3
+    assert all(not said["moving"] for said in snapshots(told, 5, 25))
+    assert any(said["moving"] for said in snapshots(told, 26, 60))
+
+
+def test_trips_collapse():
+    usual, _ = life("weak-signal@0s:lift-01", seconds=600, every_ms=1_000)
+    few, _ = life("trips-collapse@0s:lift-01", seconds=600, every_ms=1_000)
+
+    def trips(told):
+        said = snapshots(told, 0, 600)
+        return said[-1]["trips"] - said[0]["trips"]
+
+    assert trips(few) < 0.7 * trips(usual)  # even one call in ten is much where people call all the time
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("power-while-idle", "state", "idle"),
+        ("power-after-full", "state", "full"),
+        ("overload", "power_w", 2_500.0),
+        ("port-fault", "state", "fault"),
+    ],
+)
+def test_a_faulty_port(name, field, value):
+    told, planned = life(f"{name}@5s+40s")
+    port = [p for said in snapshots(told, 5.5, 44) for p in said["ports"] if p["port"] == planned.port]
+    assert port
+    assert {p[field] for p in port} == {value}
+
+
+@pytest.mark.parametrize(
+    ("name", "cue"),
+    [
+        ("code:bacnet-lift/10", ("bacnet-lift", "10")),
+        ("code:gbt24476-91/93", ("gbt24476-91", "93")),
+        ("code:ebike_in_car", ("names-elevator", "ebike_in_car")),
+        ("code:leakage", ("names-charger", "leakage")),
+        ("code:dny/stop-17", ("dny", "stop-17")),
+    ],
+)
+def test_codes_of_every_table(name, cue):
+    told, _ = life(f"{name}@5s+10s")
+    assert events(told) == [(5, *cue, "raised"), (15, *cue, "cleared")]
+
+
+@pytest.mark.parametrize("text", ["code:99@1s", "code:nothing/1@1s", "code:bacnet-lift/17@1s"])
+def test_a_code_that_no_table_has(text):
+    with pytest.raises(SettingsError, match=r"there is no table|has no code"):
+        parse(text)
 
 
 @pytest.mark.parametrize("name", [*FAULTS, "code:5"])

@@ -41,7 +41,7 @@ def test_reads_back_what_it_writes(name, start_ms, lasts_ms, device):
         ("entrapment", "write NAME@START"),
         ("", "write NAME@START"),
         ("entrapment@1m+1m:lift-01+1m", "write NAME@START"),
-        ("fire@2m", "unknown fault 'fire'; known: entrapment, entrapment-level, stopped, overtravel, overheat"),
+        ("fire@2m", "unknown fault 'fire'; known: entrapment, entrapment-unheard"),
         ("fire@2m", "code:N"),
         ("code:99@2m", "gbt24476 has no code '99'; it has 1, 2"),
         ("entrapment@soon", "'soon' is not a duration"),

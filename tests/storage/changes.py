@@ -28,9 +28,10 @@ def change(
     reason: str = "",
     reopen_ms: int = 0,
     ticket: dict[str, str] | None = None,
+    title: str = "title",
 ) -> Change:
     """`severity`: of the rule; `now_severity`: of the incident after the change."""
-    words = (Words("题", "title"), Words("做", "do"))
+    words = (Words("题", title), Words("做", "do"))
     finding = Finding(rule, group, Severity(severity), *words, close, needs_clear, reopen_ms, ticket or {})
     state = RuleState(device, part, rule, "firing" if effect == "raise" else "idle", at, at, (f"{effect}{at}",))
     return Change(finding, state, effect, at, late, evidence or {}, now_severity and Severity(now_severity), reason)  # type: ignore[arg-type]

@@ -293,3 +293,33 @@ def test_an_incident_of_a_whole_site(records, incidents, tickets):
     assert [one.id for one in registry.devices(whole_sites=True)] == ["here.*", "here.lift", "here.pile"]
     incidents.apply([change("raise", 2_000, device="nowhere.*")], now=5_000)
     assert registry.device("nowhere.*").site_id == "nowhere"
+
+
+# --- what was history, and still stands ------------------------------------------------------------------------------
+
+
+def test_history_that_still_stands_is_told_as_new(records, incidents, tickets):
+    incidents.apply([change("raise", 10, late=True)], now=900_000)
+    assert kinds(records) == ["late"]
+    incidents.apply([change("raise", 20, reason="still-true")], now=900_100)
+    assert kinds(records) == ["opened"]
+    assert not incidents.find()[0].late
+    incidents.apply([change("raise", 30)], now=900_200)
+    assert kinds(records) == []
+
+
+def test_history_that_a_person_closed_stays_closed(records, incidents, tickets):
+    incidents.apply([change("raise", 10, late=True)], now=900_000)
+    finish(tickets)
+    kinds(records)
+    incidents.apply([change("raise", 20, reason="still-true")], now=900_100)
+    assert kinds(records) == []
+    assert [one.outcome for one in incidents.find()] == ["fixed"]
+
+
+@pytest.mark.parametrize(("severity", "title"), [("P0", "trapped"), ("P1", "stopped"), ("P2", "stopped")])
+def test_an_incident_bears_the_title_of_its_most_urgent_rule(incidents, severity, title):
+    incidents.apply([change("raise", 10, severity="P1", title="stopped")], now=20)
+    incidents.apply([change("raise", 15, rule="other", severity=severity, title="trapped")], now=25)
+    found = incidents.find()[0]
+    assert (found.title_en, found.rule_id) == (title, "rule")
