@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from alerts.condition import NEVER_MS, Condition, Scope, Series, Wakes
+from alerts.condition import NEVER_MS, Condition, Evaluate, Scope, Series, Wakes
 from alerts.generate import evaluator
-from alerts.syntax import Node, walk
+from alerts.syntax import Node, all_of, walk
 from core.errors import ExpressionError
 
 MAX_COST: Final = 600
@@ -27,10 +27,20 @@ def condition_of(text: str, node: Node) -> Condition:
         siblings=frozenset(one.sibling for one in parts if one.sibling is not None),
         wakes=_earliest(tuple(one.wakes for one in parts if one.wakes is not None)),
         soonest_ms=min((one.soonest_ms for one in parts if one.soonest_ms is not None), default=NEVER_MS),
+        guard=_guard(node),
         fades=all(one.series is None and one.sibling is None for one in parts) and _fades(node),
         plain=all(one.plain for one in parts),
         cost=cost,
     )
+
+
+def _guard(node: Node) -> Evaluate | None:
+    if node.op != "and":
+        return None
+    plain = [one for one in node.args if all(part.plain for part in walk(one))]
+    if not plain or len(plain) == len(node.args):
+        return None
+    return evaluator(plain[0] if len(plain) == 1 else all_of("and", plain))
 
 
 def _fades(node: Node) -> bool:

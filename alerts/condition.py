@@ -91,6 +91,8 @@ class Condition(NamedTuple):
     neighbour, and no question whether a value is known."""
     soonest_ms: int = NEVER_MS
     """So long after a report of its fields, at the earliest, the verdict can change by time alone."""
+    guard: Evaluate | None = None
+    """Its plain parts, where all of them must be true: while they are false, time alone cannot make it true."""
     fades: bool = False
     """A report of a known, unchanged value can only make it less true: its age begins anew, and nothing else in it
     looks at reports."""

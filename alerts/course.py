@@ -65,8 +65,10 @@ class Course:
     def _plan_again(self, part: Part, rule: Rule, scope: Scope, soonest_ms: int) -> None:
         """After a report: the instant that is set holds, unless this report can make the verdict change before it."""
         due = part.due.get(rule.id)
-        if due is None:
-            self.plan(part, rule, part.rules.get(rule.id), scope)
+        if due is None or due >= NEVER_MS:
+            state = part.rules.get(rule.id)
+            if (state is not None and state.state != "idle") or not _is_guarded(rule, scope):
+                self.plan(part, rule, state, scope)
         elif scope.now + soonest_ms < due:
             part.plan(rule.id, scope.now + soonest_ms)
             self._arm(part)
@@ -83,7 +85,7 @@ class Course:
         pace_ms = part.device.pack.pace.get(rule_id)
         if pace_ms is not None and (at - part.watermark) % pace_ms:
             self.plan(part, rule, part.rules.get(rule_id), scope)
-        elif rule_id in part.device.pack.waking:
+        elif rule_id in part.device.pack.waking and (not rule.plain or part.rules.get(rule_id) is state):
             self.look(part, rule, scope, at + part.offset)
         else:
             self.plan(part, rule, part.rules.get(rule_id), scope)
@@ -281,7 +283,7 @@ class Course:
             stands = self._is_true(part, rule, scope) is True
         if not stands:
             # A repeat is judged by what was known when it came first.
-            if rule.within_ms and state.state == "idle":
+            if rule.within_ms and state.state in ("idle", "pending"):
                 state = state._replace(state="pending", since=event.ts, changed=event.ts)
             self._set(part, rule, state, event.ts)
             return
@@ -435,7 +437,8 @@ def _wakes(part: Part, rule: Rule, state: RuleState | None, scope: Scope) -> Ite
     firing = state is not None and state.state in ("firing", "held")
     if rule.id not in part.device.pack.slow:
         pace_ms = part.device.pack.pace.get(rule.id)
-        for condition in (rule.when, rule.clear if firing else None):
+        guarded = not firing and (state is None or state.state == "idle") and _is_guarded(rule, scope)
+        for condition in (None if guarded else rule.when, rule.clear if firing else None):
             if condition is not None and condition.wakes is not None and (wake := condition.wakes(scope)) is not None:
                 # Windows: at this pace, counted from the last report, so that a restart changes nothing.
                 yield wake if pace_ms is None else scope.now + pace_ms - (scope.now - part.watermark) % pace_ms
@@ -446,6 +449,12 @@ def _wakes(part: Part, rule: Rule, state: RuleState | None, scope: Scope) -> Ite
         if rule.mute_cap_ms:
             yield device.mode_since + rule.mute_cap_ms
         yield device.values[MODE][1] + part.device.pack.stale_ms[MODE] + 1
+
+
+def _is_guarded(rule: Rule, scope: Scope) -> bool:
+    """Whether time alone cannot make the rule true: something that only a report can change says no."""
+    guard = rule.when.guard if rule.when is not None else None
+    return guard is not None and guard(scope) is False
 
 
 def _firing_groups(part: Part) -> set[str]:

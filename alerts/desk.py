@@ -6,23 +6,22 @@ with the same changes: the engine never decides twice.
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import tzinfo
-from typing import Final, Protocol
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import structlog
 
 from alerts.engine import HOME_ZONE, Engine
+from alerts.readback import ReadBack, Store
 from alerts.rulebook import RuleBook
 from core.clock import Clock
 from core.errors import RuleError, StoreUnavailable
 from core.incident import Change, RuleState
 from core.reading import Batch
-from storage.history import History
 from storage.incidents import Incidents
 from storage.registry import Registry
 from storage.series import SeriesStore
@@ -39,20 +38,10 @@ LONGEST_WAIT_MS: Final = 60_000
 ASK_AGAIN_S: Final = 5.0
 """A series store that was away when we started is asked for the last values this often."""
 
-READ_BACK_PATIENCE_S: Final = 5.0
-"""After a start, rules with short windows wait no longer than this for the samples of before."""
-
-AT_ONCE: Final = 200
-"""Readings that are read back while alarms wait."""
-
 PAUSE_S: Final = 3.0
 """A tick that comes so late means that this process did not run, and so could not hear."""
 
 _log = structlog.get_logger()
-
-
-class Series(SeriesStore, History, Protocol):
-    """What the desk needs of the series store: last values, and what was said in the last minutes."""
 
 
 class AlertDesk:
@@ -64,7 +53,7 @@ class AlertDesk:
         *,
         incidents: Incidents,
         registry: Registry,
-        series: Series,
+        series: Store,
         now: Clock,
         told: Callable[[], None] = lambda: None,
         newer_rules: Callable[[str], RuleBook | None] = lambda _: None,
@@ -92,11 +81,11 @@ class AlertDesk:
         self._engine = Engine(book)
         self._engine.hold(now() + LONGEST_WAIT_MS)
         self._refresh_register()
-        self._series_store = series
         self._series: SeriesStore | None = series
         """The series store, until the last values are taken from it."""
         self._restore_values()
-        self._rehearsal = self._engine.rehearsal()
+        self._read_back = ReadBack(self._engine, series, self._lock, now=now())
+        self._read_back.begin()
         self._restore_states()
         self._unsaved += self._engine.reconcile()
 
@@ -159,54 +148,8 @@ class AlertDesk:
                 _log.error("alerts wait for the records database", error=str(error))
 
     def read_back(self, stop: threading.Event) -> None:
-        """After a start: reads back the samples that windows of rules look at. Until then these are unknown.
-
-        A thread of its own: alarms do not wait for it. A series store that is away is asked again.
-        """
-        while not stop.is_set():
-            began = time.monotonic()
-            try:
-                read = self._read_back(stop)
-            except StoreUnavailable as error:
-                _log.warning("windows of rules begin anew until the series store answers", error=str(error))
-                with self._lock:  # an alarm never waits for the database of measurements
-                    self._rehearsal.end()
-                    self._engine.plan_all()
-                stop.wait(ASK_AGAIN_S)
-                continue
-            if read and not stop.is_set():
-                _log.info("samples for the windows of rules read back", readings=read, seconds=time.monotonic() - began)
-            return
-
-    def _read_back(self, stop: threading.Event) -> int:
-        now, reach_ms, read = self._now(), self._engine.window_ms, 0
-        items = iter(
-            self._series_store.history(now - reach_ms, now, fields=self._engine.window_fields) if reach_ms else ()
-        )
-        with self._lock:
-            self._rehearsal.begin()
-        began = time.monotonic()
-        while not stop.is_set() and (some := list(itertools.islice(items, AT_ONCE))):
-            with self._lock:
-                self._rehearsal.take(some)
-                if time.monotonic() - began > READ_BACK_PATIENCE_S:
-                    self._rehearsal.short_windows_are_known()
-            read += len(some)
-        with self._lock:
-            self._rehearsal.short_windows_are_known()
-        for wanted in self._rehearsal.long_windows(now):
-            if stop.is_set():
-                break
-            asked = wanted.series.step_ms
-            kind, device_id, part, field, start, end, _ = wanted
-            found = self._series_store.window(kind, device_id, part, field, start=start, end=end, step=asked)
-            with self._lock:
-                self._rehearsal.put(wanted, found)
-            read += len(found)
-        with self._lock:
-            self._rehearsal.end()
-            self._engine.plan_all()
-        return read
+        """What a long window of a rule looks at, and what short ones had no time for at the start."""
+        self._read_back.run(stop)
 
     def refresh_rules(self) -> None:
         """Takes up rule files that were edited. Files with a fault in them are named, and the old rules go on."""

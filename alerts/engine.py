@@ -15,7 +15,7 @@ what a rule does once it is looked at stands in `alerts.course`.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -121,6 +121,11 @@ class Engine:
     def rehearsal(self) -> Rehearsal:
         """What the series store still has of the samples that windows look at goes in there."""
         return Rehearsal(self._devices)
+
+    def newest_ts(self, *, at_most: int) -> int:
+        """The newest device time of all devices whose clock is not ahead of that, Unix ms; 0: nothing was heard."""
+        every = (part.watermark for device in self._devices.values() for part in device.parts.values())
+        return max((ts for ts in every if ts <= at_most), default=0)
 
     @property
     def window_fields(self) -> frozenset[str]:
@@ -323,7 +328,7 @@ class Engine:
             return
         part.behind.clear()
         ts = reading.ts
-        for other in device.parts.values() if not part.name else (part,):
+        for other in device.parts.values():
             if other.next_due is not None and other.next_due <= ts and ts >= other.settled:
                 self._run_due(other, ts)
         changed, reported = part.take(reading.fields, ts)
@@ -356,20 +361,26 @@ class Engine:
     def _judge_ports(self, device: Device, taken: Sequence[tuple[Part, Reading, Names, Names]]) -> None:
         """Rules of ports look at fields of the pile too, and at those of their neighbours."""
         pack = device.pack
+        compared: frozenset[str] = frozenset()
         for part, reading, changed, reported in taken:
             if part.name:
-                names = pack.siblings.intersection(reported)
-                rules: Sequence[Rule] = pack.comparing(names) if names else ()
-            else:
-                shared = tuple(name for name in changed if name not in pack.part_fields)
-                timed = tuple(name for name in reported if name not in pack.part_fields)
-                looking, ending = pack.to_judge("port", shared, timed)
-                rules = looking + ending
-            for other in device.parts.values() if rules else ():
-                if other.name and other is not part and reading.ts >= other.settled:
-                    scope = Scope(other, max(reading.ts, other.watermark))
-                    for rule in rules:
-                        self._course.look(other, rule, scope, reading.rx)
+                compared |= pack.siblings.intersection(reported)
+                continue
+            shared = tuple(name for name in changed if name not in pack.part_fields)
+            timed = tuple(name for name in reported if name not in pack.part_fields)
+            looking, ending = pack.to_judge("port", shared, timed)
+            self._look_at_ports(device, looking + ending, reading, ())
+        if compared:
+            # Once for the snapshot. A port that reported the same fields was judged with all of it taken in.
+            done = {part.name for part, _, _, reported in taken if compared.issubset(reported)}
+            self._look_at_ports(device, pack.comparing(compared), taken[-1][1], done)
+
+    def _look_at_ports(self, device: Device, rules: Sequence[Rule], reading: Reading, done: Collection[str]) -> None:
+        for other in device.parts.values() if rules else ():
+            if other.name and other.name not in done and reading.ts >= other.settled:
+                scope = Scope(other, max(reading.ts, other.watermark))
+                for rule in rules:
+                    self._course.look(other, rule, scope, reading.rx)
 
     def _move_back(self, device: Device, part: Part) -> None:
         """Judges anew, on the new time line, the samples that seemed late and were not."""
@@ -380,6 +391,7 @@ class Engine:
                 self._emit(Change(rule.finding, state, "none", state.changed, reason="clock-set-back"))
         part.behind.clear()
         device.lag, device.gap = Lag(), None
+        device.seq_ts = again[-1].ts
         device.last_ts = again[-1].ts
         self.late_samples -= len(again) - 1
         part.offset = again[-1].rx - again[-1].ts
@@ -395,6 +407,9 @@ class Engine:
         if event.fault is None:
             return
         part = device.part(event.part)
+        for other in device.parts.values():
+            if other.next_due is not None and other.next_due <= event.ts and event.ts >= other.settled:
+                self._run_due(other, event.ts)
         known = part.faults.get(event.fault)
         if not part.take_event(event):
             return
@@ -405,12 +420,6 @@ class Engine:
             part.count(None, Scope(part, event.ts))
         asking = pack.asking(part.type, event.fault)
         if asking and event.ts >= part.settled:
-            # Only those: what else is due waits for a sample, which could still reset it.
-            for at, rule in sorted(
-                ((part.due[r.id], r) for r in asking if part.due.get(r.id, event.ts + 1) <= event.ts),
-                key=lambda one: (one[0], pack.rank[one[1].id]),
-            ):
-                self._course.due(part, rule.id, at, None)
             scope = Scope(part, event.ts)
             for rule in asking:
                 self._course.look(part, rule, scope, event.rx)
@@ -433,10 +442,10 @@ class Engine:
                     part.keep_samples(timed, one.fields, one.ts)
             return True
         known = device.seq
-        if known is None or seq > known + late.WIDEST or (seq <= known and _is_newest(device, first.ts)):
-            device.seq, device.gap = seq, None  # the first number, or another numbering
+        if known is None or seq > known + late.WIDEST or (seq <= known and first.ts > device.seq_ts):
+            device.seq, device.seq_ts, device.gap = seq, first.ts, None  # the first number, or another numbering
         elif seq > known:
-            device.seq = seq
+            device.seq, device.seq_ts = seq, max(device.seq_ts, first.ts)
             if seq > known + 1:
                 if gap is None:
                     gap = late.Gap(late.copied(device.parts), first.ts, set(), groups=late.open_groups(device))
@@ -452,6 +461,8 @@ class Engine:
         """Judges all since the gap in order, and tells what comes out differently."""
         gap, before, told = device.gap, device.parts, self._changes
         device.parts = late.copied(gap.base)
+        for name in before.keys() - device.parts.keys():  # first heard of since then; their samples stay
+            device.part(name).tracks = before[name].tracks
         device.gap, self._again, self._changes = None, True, []
         for part in device.parts.values():
             part.forget_counts()
@@ -564,10 +575,6 @@ class Engine:
         if pack is None:
             pack = self._packs[id(rules)] = Pack(kind, rules)
         return pack
-
-
-def _is_newest(device: Device, ts: int) -> bool:
-    return all(ts > part.watermark for part in device.parts.values())
 
 
 def _one_snapshot(first: Reading, other: Reading | Event) -> bool:

@@ -76,6 +76,8 @@ class Device:
     lag: Lag = field(default_factory=Lag)
     seq: int | None = None
     """The highest number of a message so far."""
+    seq_ts: int = 0
+    """The newest device time of a numbered message."""
     waiting: int = 0
     """Its samples are being read back after a start: windows are unknown. NOTHING, LONG or ALL."""
     gap: Any = None

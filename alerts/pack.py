@@ -5,7 +5,7 @@ Devices with equal parameters share one pack, so it is made once for most of a f
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from alerts.condition import Condition, Series
@@ -69,6 +69,8 @@ class Pack:
             for fault in rule.events:
                 self._by_fault.setdefault(fault, []).append(rule)
         self._to_judge: dict[tuple[str, Names, Names], tuple[tuple[Rule, ...], tuple[Rule, ...]]] = {}
+        self._comparing: dict[frozenset[str], tuple[Rule, ...]] = {}
+        """By fields: there are as many as sets of the few fields that rules compare."""
 
     def raised_by(self, fault: str) -> Sequence[Rule]:
         """Rules that wait for this fault."""
@@ -91,9 +93,14 @@ class Pack:
             self._to_judge[part, changed, reported] = found
         return found
 
-    def comparing(self, names: Collection[str]) -> list[Rule]:
+    def comparing(self, names: frozenset[str]) -> tuple[Rule, ...]:
         """Rules that compare these fields of a port with its neighbours'."""
-        return [r for r in self.rules.values() if any(not c.siblings.isdisjoint(names) for c in conditions(r))]
+        found = self._comparing.get(names)
+        if found is None:
+            rules = self.rules.values()
+            found = tuple(r for r in rules if any(not c.siblings.isdisjoint(names) for c in conditions(r)))
+            self._comparing[names] = found
+        return found
 
     def asking(self, part: str, fault: str) -> list[Rule]:
         """Rules of a "device" or "port" whose condition says `active(fault)`."""

@@ -65,8 +65,13 @@ class Api:
     def tickets(self, device: str) -> list[dict[str, Any]]:
         return self.items("/api/v1/tickets", device=device)
 
-    def wait_for_ticket(self, device: str, *, timeout_s: float = 30) -> dict[str, Any]:
-        servers.wait_until(f"a ticket for {device}", lambda: self.tickets(device), timeout_s=timeout_s)
+    def wait_for_ticket(self, device: str, *, severity: str = "", timeout_s: float = 30) -> dict[str, Any]:
+        """The one ticket of a device, once it is as urgent as that."""
+
+        def there() -> bool:
+            return any(severity in ("", one["severity"]) for one in self.tickets(device))
+
+        servers.wait_until(f"a ticket for {device} {severity}", there, timeout_s=timeout_s)
         (ticket,) = self.tickets(device)
         return ticket
 

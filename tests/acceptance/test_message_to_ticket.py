@@ -20,7 +20,9 @@ class Case(NamedTuple):
     device: str
     part: str
     rule: str
+    """The first that fires."""
     severity: str
+    """In the end: a further rule of the group may be more urgent."""
     pending_from: int
     """Index of the first message with which the rule's condition is true."""
     for_ms: int
@@ -28,7 +30,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case("entrapment", "fenghe.lift-07", "", "lift-entrapment-between-floors", "P0", 10, 20_000),
-    Case("overheat", "nanxi-a.pile-03", "4", "port-hot", "P1", 6, 30_000),
+    Case("overheat", "nanxi-a.pile-03", "4", "port-heating", "P1", 4, 30_000),
 ]
 
 
@@ -43,8 +45,8 @@ def test_one_ticket_comes_out(mosquitto: servers.Mosquitto, data: Path, case: Ca
     with serving(mosquitto, data) as (_, api):
         end = now_ms()
         recording.play(mosquitto, end)
-        ticket = api.wait_for_ticket(case.device)
-        assert (ticket["part"], ticket["severity"]) == (case.part, case.severity)
+        ticket = api.wait_for_ticket(case.device, severity=case.severity)
+        assert ticket["part"] == case.part
         true_since = end + recording.messages[case.pending_from].at_ms
         assert ticket["opened_device_ms"] == true_since + case.for_ms
         (incident,) = api.items("/api/v1/incidents", device=case.device)
@@ -111,8 +113,8 @@ def test_killed_while_the_rule_is_pending(mosquitto: servers.Mosquitto, data: Pa
         mosquitto.publish(still_true.topic, json.dumps({"ts": now_ms(), **still_true.payload}))
         api.wait_until_settled(case.pending_from + 2)
         servers.wait_until("pending on disk", lambda: rule_states(data, "pending"))
-        ((device, part, rule, since),) = rule_states(data, "pending")
-        assert (device, part, rule) == (case.device, case.part, case.rule)
+        pending = {row[:3]: row[3] for row in rule_states(data, "pending")}
+        since = pending[case.device, case.part, case.rule]
         assert api.tickets(case.device) == []
         service.kill()
     with serving(mosquitto, data) as (_, api):

@@ -76,12 +76,14 @@ def played(
 @st.composite
 def histories(draw: st.DrawFn) -> list[Item]:
     """A pile that repeats itself most of the time, with pauses of all lengths, in whole and in partial snapshots."""
-    at, items, said = T, [], {"1": {"temp_c": 60.0}, "2": {"temp_c": 85.0}, "": {"mains": True}}
+    at = T
+    items: list[Item] = []
+    said: dict[str, dict[str, Value]] = {"1": {"temp_c": 60.0}, "2": {"temp_c": 85.0}, "": {"mains": True}}
     for number in range(draw(st.integers(1, 60))):
         at += draw(st.sampled_from([1_000, 20_000, 60_000, 60_000, 170_000, 181_000, 400_000, 599_000, 601_000]))
         for part in draw(st.sampled_from([["", "1", "2"], ["1"], ["2"], [""], ["1", "2"]])):
             if draw(st.integers(0, 4)) == 0:
-                known = {"mains": st.booleans()} if not part else {
+                known: dict[str, st.SearchStrategy[Value]] = {"mains": st.booleans()} if not part else {
                     "temp_c": st.sampled_from([60.0, 72.0, 85.0]),
                     "power_w": st.sampled_from([0.0, 20.0]),
                     "state": st.sampled_from(["idle", "charging"]),
