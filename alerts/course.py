@@ -17,7 +17,7 @@ from typing import Any
 
 from alerts.condition import NEVER_MS
 from alerts.evidence import evidence
-from alerts.memory import KEPT_EVENT_IDS, Device, Part, Scope
+from alerts.memory import KEPT_EVENT_IDS, Device, Heard, Part, Scope
 from alerts.pack import MODE
 from alerts.rules import Rule
 from core.faults import Severity
@@ -73,7 +73,7 @@ class Course:
             part.plan(rule.id, scope.now + soonest_ms)
             self._arm(part)
 
-    def due(self, part: Part, rule_id: str, at: int, heard: int | None) -> None:
+    def due(self, part: Part, rule_id: str, at: int, heard: Heard | None) -> None:
         """Time has come for a rule: its `for` is over, its end has lasted, or its condition changes by time alone."""
         rule, state = part.device.pack.rules.get(rule_id), part.rules.get(rule_id)
         part.plan(rule_id, None)
@@ -441,7 +441,7 @@ def _wakes(part: Part, rule: Rule, state: RuleState | None, scope: Scope) -> Ite
         for condition in (None if guarded else rule.when, rule.clear if firing else None):
             if condition is not None and condition.wakes is not None and (wake := condition.wakes(scope)) is not None:
                 # Windows: at this pace, counted from the last report, so that a restart changes nothing.
-                yield wake if pace_ms is None else scope.now + pace_ms - (scope.now - part.watermark) % pace_ms
+                yield wake if pace_ms is None else part.watermark - (part.watermark - wake) // pace_ms * pace_ms
     if rule.schedule is not None and (edge := rule.schedule.next_edge(scope.now, scope.zone)) is not None:
         yield edge
     if not firing and rule.mute_in and _muted(part, rule, scope):

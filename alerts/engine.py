@@ -24,7 +24,7 @@ from alerts import late
 from alerts.condition import NEVER_MS
 from alerts.course import Course
 from alerts.late import Message
-from alerts.memory import Device, Fault, Lag, Part, Scope
+from alerts.memory import Device, Fault, Heard, Lag, Part, Scope
 from alerts.pack import MODE, Names, Pack
 from alerts.rehearsal import Rehearsal
 from alerts.rulebook import RuleBook
@@ -58,6 +58,8 @@ class Engine:
         An entry that nothing waits for any more is skipped."""
         self._held_until = 0
         self._listening_since: int | None = None
+        self._before = (0, 0)
+        """Device and receive time of the last word of a device before the one that is looked at."""
         self._changes: list[Change] = []
         self._unsettled = True
         """Some rule may stand as another version of it decided."""
@@ -266,20 +268,13 @@ class Engine:
         self._changes = changes
         if now < self._held_until:
             return changes
-        while self._timers and self._timers[0][0] <= now:
-            _, device_id, part_name, rule_id = heapq.heappop(self._timers)
-            device = self._devices.get(device_id)
-            part = device.parts.get(part_name) if device is not None else None
-            if device is None or part is None:
-                continue  # set before the device became another kind
-            if rule_id:
-                self._check_silence(device, rule_id, now)
-                continue
-            part.timer_at = None
-            if part.next_due is not None and part.next_due + part.offset + TIMER_GRACE_MS <= now:
-                self._run_due(part, now - part.offset - TIMER_GRACE_MS, heard=self._heard_until(part, now))
-            self._arm(part)
-        self._sites.advance(now, self._listening_since)
+        while (due := min(self._next_timer(), self._sites.next_due())) <= now:
+            if self._sites.next_due() <= due:  # what stands for many is looked at before each of them
+                self._sites.advance(due, self._listening_since)
+                for device, at in self._sites.freed():
+                    self._course.lift(device, at)
+            else:
+                self._timer(heapq.heappop(self._timers))
         for device, at in self._sites.freed():
             self._course.lift(device, at)
         return changes
@@ -288,6 +283,7 @@ class Engine:
 
     def _hear(self, item: Reading | Event) -> Device:
         device = self._device(item.device_id, item.kind, item.rx)
+        self._before = (device.last_ts, device.last_rx or 0)
         if item.sign_of_life:
             device.last_rx = max(device.last_rx or 0, item.rx)
             device.last_ts = max(device.last_ts, item.ts)
@@ -330,7 +326,7 @@ class Engine:
         ts = reading.ts
         for other in device.parts.values():
             if other.next_due is not None and other.next_due <= ts and ts >= other.settled:
-                self._run_due(other, ts)
+                self._run_due(other, ts, self._heard(other, *self._before))
         changed, reported = part.take(reading.fields, ts)
         if MODE in changed and device.pack.mutes:
             self._emit(Change(NO_FINDING, RuleState(device.id, part.name, MODE_ROW, "idle", ts, ts), "none", ts))
@@ -409,7 +405,7 @@ class Engine:
         part = device.part(event.part)
         for other in device.parts.values():
             if other.next_due is not None and other.next_due <= event.ts and event.ts >= other.settled:
-                self._run_due(other, event.ts)
+                self._run_due(other, event.ts, self._heard(other, *self._before))
         known = part.faults.get(event.fault)
         if not part.take_event(event):
             return
@@ -464,6 +460,7 @@ class Engine:
         for name in before.keys() - device.parts.keys():  # first heard of since then; their samples stay
             device.part(name).tracks = before[name].tracks
         device.gap, self._again, self._changes = None, True, []
+        self._before = (device.last_ts, device.last_rx or 0)
         for part in device.parts.values():
             part.forget_counts()
         for message in late.in_order(gap.since):
@@ -483,7 +480,7 @@ class Engine:
 
     # --- time ------------------------------------------------------------------------------------------------------
 
-    def _run_due(self, part: Part, upto: int, heard: int | None = None) -> None:
+    def _run_due(self, part: Part, upto: int, heard: Heard | None = None) -> None:
         """What time alone brings about up to an instant, in order, before what comes at that instant is looked at."""
         if part.device.gap is not None:
             part.device.gap.ran_to[part.name] = max(upto, part.device.gap.ran_to.get(part.name, 0))
@@ -496,6 +493,24 @@ class Engine:
                     part.plan(rule_id, at + 1)  # whatever a condition says, time goes on
             part.next_due = min(part.due.values(), default=None)
 
+    def _next_timer(self) -> int:
+        return self._timers[0][0] if self._timers else NEVER_MS
+
+    def _timer(self, timer: tuple[int, str, str, str]) -> None:
+        """The wall time of a timer is there."""
+        now, device_id, part_name, rule_id = timer
+        device = self._devices.get(device_id)
+        part = device.parts.get(part_name) if device is not None else None
+        if device is None or part is None:
+            return  # set before the device became another kind
+        if rule_id:
+            self._check_silence(device, rule_id, now)
+            return
+        part.timer_at = None
+        if part.next_due is not None and part.next_due + part.offset + TIMER_GRACE_MS <= now:
+            self._run_due(part, now - part.offset - TIMER_GRACE_MS, self._silent_since(part, now))
+        self._arm(part)
+
     def _arm(self, part: Part) -> None:
         """Sets a timer for the part's next due, unless an earlier one is set."""
         if part.next_due is None or part.next_due >= NEVER_MS:
@@ -505,11 +520,17 @@ class Engine:
             part.timer_at = wall
             heapq.heappush(self._timers, (wall, part.device.id, part.name, ""))
 
-    def _heard_until(self, part: Part, now: int) -> int:
-        """The device time up to which we know what there was to hear: its silence counts from there."""
+    def _silent_since(self, part: Part, now: int) -> Heard:
+        """Of a device that says nothing, at this wall time."""
         if self._listening_since is None:
-            return now - part.offset
-        return max(part.device.last_ts, self._listening_since - part.offset)
+            return Heard(now - part.offset, deaf=True)
+        return self._heard(part, part.device.last_ts, part.device.last_rx or 0)
+
+    def _heard(self, part: Part, last_ts: int, last_rx: int) -> Heard:
+        since = self._listening_since
+        if since is None or last_rx >= since:
+            return Heard(last_ts, deaf=False)
+        return Heard(max(last_ts, since - part.offset), deaf=True)
 
     def _end_silence(self, device: Device, item: Reading | Event) -> None:
         """A sign of life ends silence, and wakes rules that wait for one."""

@@ -104,7 +104,7 @@ def _fitted(change: Change, groups: Groups) -> Change:
     told = groups.get(group, {})
     if effect in ("clear", "ease"):
         at, effect = max(at, *told.values(), 0), effect if told else "none"
-    elif effect == "raise" and change.state.rule_id in told:
+    elif effect == "raise" and change.state.rule_id in told and "event" not in change.evidence:
         effect = "none"
     return change._replace(at=at, effect=effect, reason=change.reason or "late-data")
 

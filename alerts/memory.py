@@ -271,13 +271,22 @@ class Part:
                 self.next_due = instant
 
 
+class Heard(NamedTuple):
+    """Up to when we know what there was to hear of a device: its silence counts from there."""
+
+    until: int
+    """Device time, Unix ms; 0: nothing was ever heard."""
+    deaf: bool
+    """That is when we could hear again, and not when it last spoke."""
+
+
 class Scope:
     """A condition's view of one part at one instant: the fields that such a part has, then those of the device."""
 
     __slots__ = ("_heard", "_part", "_stale", "_values", "now")
 
-    def __init__(self, part: Part, now: int, heard: int | None = None) -> None:
-        """`heard`: when the device last said something, where that is not what the device itself remembers."""
+    def __init__(self, part: Part, now: int, heard: Heard | None = None) -> None:
+        """`heard`: when the device last said something, where that is not what the device remembers by now."""
         self._part = part
         self._values = part.values
         self._stale = part.device.pack.stale_ms
@@ -299,9 +308,11 @@ class Scope:
 
     def updated(self, name: str) -> int | None:
         held = held_value(self._part, name)
-        if held is None or self._heard is None or self._heard <= self._part.device.last_ts:
-            return None if held is None else held[1]
-        return max(held[1], self._heard)  # what we could not hear is no field's silence
+        if held is None:
+            return None
+        heard = self._heard
+        # What we could not hear is no field's silence.
+        return max(held[1], heard.until) if heard is not None and heard.deaf else held[1]
 
     def static(self, name: str) -> Value | None:
         return self._part.device.statics.get(name)
@@ -310,7 +321,8 @@ class Scope:
         return self._part.active(fault)
 
     def heard(self) -> int | None:
-        return self._heard if self._heard is not None else self._part.device.last_ts or None
+        until = self._part.device.last_ts if self._heard is None else self._heard.until
+        return until or None
 
     def track(self, key: str) -> Track | None:
         track = self._part.tracks.get(key)

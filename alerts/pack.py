@@ -41,7 +41,7 @@ class Pack:
         """Rules with a window over ten minutes, and how often they are looked at: at whole multiples of so many ms."""
         self.pace = {r.id: pace for r in restless if r.id not in self.slow and (pace := _pace_ms(r))}
         """Rules with a window, and how often they are looked at when reports stay away."""
-        self.soonest = {r.id: self.pace.get(r.id) or _soonest_ms(r) for r in restless if r.id not in self.slow}
+        self.soonest = {r.id: _soonest_ms(r) for r in restless if r.id not in self.slow}
         """Rules that time alone can change, and how long after a report that is at the earliest."""
         self.unprompted = tuple(r.id for r in restless if not r.watched and r.id not in self.slow)
         """Rules that look at the calendar only, or at whether anything was said at all."""

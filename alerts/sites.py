@@ -11,9 +11,10 @@ count, so an outage of our own is nobody's silence.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from alerts.condition import NEVER_MS
 from alerts.course import finding_of, without
 from alerts.memory import Device
 from alerts.rulebook import RuleBook
@@ -76,6 +77,11 @@ class Sites:
         rules = self._rules(site_id)
         firing = [rule_id for rule_id, state in site.states.items() if state.state == "firing" and rule_id in rules]
         return {rules[rule_id].finding.group for rule_id in firing}
+
+    def next_due(self) -> int:
+        """When something must be looked at, Unix ms."""
+        due = self._timers[0][0] if self._timers else NEVER_MS
+        return min([due, *(over for site_id in self._clearing for over in self._overs(site_id))])
 
     def advance(self, now: int, listening_since: int | None) -> None:
         """Moves on to the wall time `now`, Unix ms."""
@@ -182,6 +188,12 @@ class Sites:
             self._freed.append((site_id, over))
         if not waiting:
             self._clearing.discard(site_id)
+
+    def _overs(self, site_id: str) -> Iterator[int]:
+        rules = self._rules(site_id)
+        for state in self._sites[site_id].states.values():
+            if state.state == "firing" and "clearing" in state.memo and state.rule_id in rules:
+                yield state.memo["clearing"] + rules[state.rule_id].clear_for_ms
 
     def _rules(self, site_id: str) -> dict[str, Rule]:
         return {rule.id: rule for rule in self._book.rules_for("site", device_id=f"{site_id}.*", model=None)}

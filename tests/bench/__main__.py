@@ -11,13 +11,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.bench.backtest import backtests
 from tests.bench.charts import charts
+from tests.bench.engine_memory import engine_memory
 from tests.bench.figures import Figure, json_line, machine, table
 from tests.bench.latency import latency, ticket
 from tests.bench.options import parse
 from tests.bench.outage import outage
 from tests.bench.quick import demo, pure, series_writes
+from tests.bench.rules import rules
 from tests.bench.steady import steady
+from tests.bench.storm import storm
 from tests.bench.throughput import throughput
 
 SCENARIOS = {
@@ -30,6 +34,10 @@ SCENARIOS = {
     "steady": steady,
     "outage": outage,
     "charts": charts,
+    "rules": rules,
+    "engine-memory": engine_memory,
+    "storm": storm,
+    "backtest": backtests,
 }
 
 

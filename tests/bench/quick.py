@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from alerts.engine import Engine
-from alerts.rules import load_rules
+from alerts.rulebook import load_rules
 from core.payload import decode
 from core.reading import Batch
 from storage.duckdb import DuckDbSeries
