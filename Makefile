@@ -12,11 +12,11 @@ COMPILE := $(BIN)/python -m piptools compile --quiet --no-emit-index-url --no-em
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install run test faults check bench lock schema clean pages
+.PHONY: help install run test faults check bench detection lock schema clean pages
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
-	@echo '  ARGS="..." goes to the command behind run, test, faults, bench and lock, as in: make run ARGS="--http-port 9000"'
+	@echo '  ARGS="..." goes to the command behind run, test, faults, bench, detection and lock, as in: make run ARGS="--http-port 9000"'
 
 install: .venv/.installed $(BIN)/tizhuang pages  ## set up .venv and the front-end files, nothing else
 
@@ -40,6 +40,9 @@ check: .venv/.installed-dev  ## style, types, import layers, docs tests
 
 bench: .venv/.installed-dev pages  ## measure speed and memory
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+detection: .venv/.installed-dev  ## measure how well the default rules tell what happens, on labelled virtual fleets
+	@$(BIN)/python -m tests.detection $(ARGS)
 
 lock: .venv/.installed-dev  ## write the lock files anew; ARGS=--upgrade takes newer versions
 	$(PIP) install --quiet 'pip-tools>=7.6,<8'

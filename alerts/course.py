@@ -83,8 +83,9 @@ class Course:
             self._pass_time(part, rule, state, at)
         scope = Scope(part, at, heard)
         pace_ms = part.device.pack.pace.get(rule_id)
-        if pace_ms is not None and (at - part.watermark) % pace_ms:
-            self.plan(part, rule, part.rules.get(rule_id), scope)
+        if pace_ms is not None and (early_ms := (part.watermark - at) % pace_ms):
+            # A window: at this pace, counted from the last report, so that a restart changes nothing.
+            part.plan(rule_id, min([at + early_ms, *_deadlines(rule, part.rules.get(rule_id))]))
         elif rule_id in part.device.pack.waking and (not rule.plain or part.rules.get(rule_id) is state):
             self.look(part, rule, scope, at + part.offset)
         else:
@@ -352,7 +353,7 @@ class Course:
 
     def plan(self, part: Part, rule: Rule, state: RuleState | None, scope: Scope | None) -> None:
         """Sets the next instant at which the rule must be looked at although nothing comes."""
-        instants = [] if state is None else list(_deadlines(rule, state))
+        instants = list(_deadlines(rule, state))
         if rule.id in part.device.pack.waking:
             scope = scope or Scope(part, max(part.watermark, state.changed if state is not None else 0))
             instants += _wakes(part, rule, state, scope)
@@ -425,7 +426,9 @@ def _over_at(rule: Rule, state: RuleState) -> int | None:
     return None if clearing is None else clearing + sum(_waits(rule, state))
 
 
-def _deadlines(rule: Rule, state: RuleState) -> Iterator[int]:
+def _deadlines(rule: Rule, state: RuleState | None) -> Iterator[int]:
+    if state is None:
+        return
     if state.state == "pending":
         yield state.since + (rule.within_ms if rule.events else rule.for_ms)
     elif state.state == "firing" and (over := _over_at(rule, state)) is not None:
@@ -436,12 +439,10 @@ def _wakes(part: Part, rule: Rule, state: RuleState | None, scope: Scope) -> Ite
     """Instants after `scope.now` at which the verdict may be another one without any news."""
     firing = state is not None and state.state in ("firing", "held")
     if rule.id not in part.device.pack.slow:
-        pace_ms = part.device.pack.pace.get(rule.id)
         guarded = not firing and (state is None or state.state == "idle") and _is_guarded(rule, scope)
         for condition in (None if guarded else rule.when, rule.clear if firing else None):
             if condition is not None and condition.wakes is not None and (wake := condition.wakes(scope)) is not None:
-                # Windows: at this pace, counted from the last report, so that a restart changes nothing.
-                yield wake if pace_ms is None else part.watermark - (part.watermark - wake) // pace_ms * pace_ms
+                yield wake
     if rule.schedule is not None and (edge := rule.schedule.next_edge(scope.now, scope.zone)) is not None:
         yield edge
     if not firing and rule.mute_in and _muted(part, rule, scope):

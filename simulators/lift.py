@@ -102,6 +102,8 @@ class LiftState:
     signal_pct: float
     door_reverses: bool = False
     """Something is in the way: the door opens again before it is closed."""
+    door_jammed: bool = False
+    """The car arrives, and its door stays shut."""
 
     @property
     def moving(self) -> bool:
@@ -158,7 +160,7 @@ def halt(state: LiftState, *, occupied: bool, floor: int | None = None) -> LiftS
 
 def release(state: LiftState) -> LiftState:
     """A halted lift opens its door at its floor; who was inside leaves; then it serves again."""
-    return replace(state, phase=Phase.OPENING, elapsed_s=0.0, length_s=state.lift.door_s)
+    return replace(state, phase=Phase.OPENING, elapsed_s=0.0, length_s=state.lift.door_s, door_jammed=False)
 
 
 def send_up(state: LiftState) -> LiftState:
@@ -166,6 +168,14 @@ def send_up(state: LiftState) -> LiftState:
     lift = state.lift
     call = Call(1, lift.floors, 1, 65.0)
     return _go(replace(state, floor=1, target=1, call=call, people=1, load_kg=65.0), lift.floors)
+
+
+def send_to_a_shut_door(state: LiftState) -> LiftState:
+    """One person on the way to the next floor, where the door will not open, until `release`."""
+    at = nearest_floor(state)
+    target = at + 1 if at < state.lift.floors else at - 1
+    call = Call(at, target, 1, 65.0)
+    return _go(replace(state, floor=at, target=at, call=call, people=1, load_kg=65.0, door_jammed=True), target)
 
 
 def with_door_reversing(state: LiftState, *, reversing: bool) -> LiftState:
@@ -273,6 +283,8 @@ def _level(state: LiftState, rng: random.Random) -> LiftState:
 
 def _arrive(state: LiftState, rng: random.Random) -> LiftState:
     arrived = replace(state, floor=state.target, trips=state.trips + 1, levelling_mm=_levelling_mm(rng))
+    if state.door_jammed:
+        return _enter(replace(arrived, call=None), Phase.IDLE, math.inf)
     return _enter(arrived, Phase.OPENING, state.lift.door_s)
 
 

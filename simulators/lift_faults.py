@@ -18,21 +18,12 @@ RIDE_S: Final = 1.0
 DAY_S: Final = 86_400.0
 
 
-def _ride(snapshot: ElevatorTelemetry, *, occupied: bool) -> ElevatorTelemetry:
-    """On the way between two floors."""
-    moving = {"moving": True, "direction": "up", "brake": "released", "speed_mps": 0.3, "levelling_mm": None}
-    return snapshot.model_copy(update={**moving, "door_zone": False, "occupied": occupied})
-
-
 def _between_floors(snapshot: ElevatorTelemetry, elapsed_s: float, port: int) -> ElevatorTelemetry:
     if elapsed_s < RIDE_S:
-        return _ride(snapshot, occupied=bool(snapshot.occupied))
+        riding = {"moving": True, "direction": "up", "brake": "released", "speed_mps": 0.3, "levelling_mm": None}
+        return snapshot.model_copy(update={**riding, "door_zone": False})
     below_top_mm = -900.0 if (snapshot.floor or 1) > 1 else 900.0
     return snapshot.model_copy(update={"door_zone": False, "levelling_mm": below_top_mm})
-
-
-def _stays_shut(snapshot: ElevatorTelemetry, elapsed_s: float, port: int) -> ElevatorTelemetry:
-    return _ride(snapshot, occupied=True) if elapsed_s < RIDE_S else snapshot
 
 
 def _overtravel(snapshot: ElevatorTelemetry, elapsed_s: float, port: int) -> ElevatorTelemetry:
@@ -95,6 +86,10 @@ def _halt_at_top(state: LiftState, port: int, rng: random.Random) -> LiftState:
 
 def _halt_at_bottom(state: LiftState, port: int, rng: random.Random) -> LiftState:
     return lift.halt(state, occupied=False, floor=1)
+
+
+def _send_to_a_shut_door(state: LiftState, port: int, rng: random.Random) -> LiftState:
+    return lift.send_to_a_shut_door(state)
 
 
 def _send_up(state: LiftState, port: int, rng: random.Random) -> LiftState:
@@ -164,14 +159,13 @@ LIFT_FAULTS: Final = (
     SimulatedFault(
         "entrapment-level",
         LIFT,
-        "car is level, its door stays closed on a person",
+        "car arrives, its door stays closed on a person",
         "entrapment",
-        _stays_shut,
-        begin=_halt_occupied,
+        begin=_send_to_a_shut_door,
         end=_release,
         lasts_s=ENTRAPMENT_S,
         group="entrapment",
-        told_s=70,
+        told_s=85,
     ),
     SimulatedFault(
         "stopped",
@@ -285,6 +279,7 @@ LIFT_FAULTS: Final = (
         end=_release,
         group="out-of-service",
         told_s=14_500,
+        also=("usage",),
     ),
     SimulatedFault(
         "out-of-service",
@@ -296,6 +291,7 @@ LIFT_FAULTS: Final = (
         end=_release,
         group="out-of-service",
         told_s=86_500,
+        also=("usage",),
     ),
     SimulatedFault(
         "presence-lost",
