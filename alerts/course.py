@@ -12,7 +12,7 @@ Pure: what is decided goes out through `emit`. Times are device times, Unix ms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from alerts.condition import NEVER_MS
@@ -41,6 +41,26 @@ class Course:
 
     # --- looked at, because a value came or an instant is there --------------------------------------------------
 
+    def look_at(self, part: Part, looking: Sequence[Rule], ending: Sequence[Rule], scope: Scope, rx: int) -> None:
+        """Looks at all of these: the way of every message.
+
+        Most rules never left idle on a part, and do not leave it now: for those that only values can change, that is
+        all there is to find out. `ending`: a field was reported anew, which can end them but not begin them.
+        """
+        pack, states, dues, now = part.device.pack, part.rules, part.due, scope.now
+        for rule in looking:
+            if rule.id in pack.simple and rule.id not in states:
+                try:
+                    if not rule.when.evaluate(scope):  # type: ignore[union-attr] # simple rules have a condition
+                        continue
+                except Exception:  # noqa: BLE001, S110 - `look` says what is wrong
+                    pass
+            self.look(part, rule, scope, rx)
+        for rule in ending:
+            due = dues.get(rule.id)
+            if due is None or rule.id in states or due > now + pack.soonest[rule.id]:
+                self._look_for_end_only(part, rule, scope, rx)
+
     def look(self, part: Part, rule: Rule, scope: Scope, rx: int) -> None:
         """Evaluates the rule at `scope.now`. A rule that cannot be evaluated is named, and stalls no other."""
         self._was_muted = False
@@ -54,8 +74,7 @@ class Course:
         elif (soonest_ms := part.device.pack.soonest.get(rule.id)) is not None:
             self._plan_again(part, rule, scope, soonest_ms)
 
-    def look_for_end_only(self, part: Part, rule: Rule, scope: Scope, rx: int) -> None:
-        """A field was reported anew, which can end the rule but not begin it."""
+    def _look_for_end_only(self, part: Part, rule: Rule, scope: Scope, rx: int) -> None:
         state = part.rules.get(rule.id)
         if state is not None and state.state != "idle":
             self.look(part, rule, scope, rx)

@@ -347,10 +347,7 @@ class Engine:
             scope = Scope(part, item.ts)
             if counts:
                 part.count((*changed, *reported), scope)
-            for rule in looking:
-                self._course.look(part, rule, scope, item.rx)
-            for rule in ending:
-                self._course.look_for_end_only(part, rule, scope, item.rx)
+            self._course.look_at(part, looking, ending, scope, item.rx)
         if part.late:
             self._course.no_longer_late(part, item.ts, item.rx - part.device.lag.ms - item.ts)
 
@@ -375,8 +372,7 @@ class Engine:
         for other in device.parts.values() if rules else ():
             if other.name and other.name not in done and reading.ts >= other.settled:
                 scope = Scope(other, max(reading.ts, other.watermark))
-                for rule in rules:
-                    self._course.look(other, rule, scope, reading.rx)
+                self._course.look_at(other, rules, (), scope, reading.rx)
 
     def _move_back(self, device: Device, part: Part) -> None:
         """Judges anew, on the new time line, the samples that seemed late and were not."""

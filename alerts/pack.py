@@ -45,6 +45,8 @@ class Pack:
         """Rules that time alone can change, and how long after a report that is at the earliest."""
         self.unprompted = tuple(r.id for r in restless if not r.watched and r.id not in self.slow)
         """Rules that look at the calendar only, or at whether anything was said at all."""
+        self.simple = frozenset(r.id for r in self.rules.values() if r.when and not r.events and r.plain)
+        """Rules that only a value can change."""
         muted = (rule.id for rule in self.rules.values() if rule.mute_in and rule.when and not rule.events)
         self.waking = frozenset(r.id for r in restless).union(muted)
         """Rules that time alone can change, for example because a service mode holds them back for some time only."""
