@@ -12,7 +12,10 @@ from core.faults import FAULTS, TABLES, Severity, meaning
 from core.kinds import KINDS
 from core.kinds.status import EventPayload
 
-TABLE_KINDS = {"gbt24476": "elevator", "dny": "charger"}
+TABLE_KINDS = {
+    **dict.fromkeys(("gbt24476", "gbt24476-91", "bacnet-lift", "names-elevator"), "elevator"),
+    **dict.fromkeys(("dny", "ocpp-16", "names-charger"), "charger"),
+}
 ENTRIES = [(table.name, code, fault) for table in TABLES.values() for code, fault in table.codes.items()]
 
 
