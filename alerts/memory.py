@@ -229,7 +229,7 @@ class Part:
             for one in series.get(name, ()):
                 track = self.track(one)
                 track.add(ts, values[name])
-                if not one.step_ms:
+                if not one.step_ms and self.device.gap is None:  # else they may be judged again
                     track.forget(ts - one.keep_ms)
 
     def count(self, names: Collection[str] | None, scope: Scope) -> None:
@@ -242,7 +242,7 @@ class Part:
             true = one.counted.evaluate(scope)
             if true and not self.counted.get(one.key, False):
                 track.add(scope.now, 1)
-                if not one.step_ms:
+                if not one.step_ms and self.device.gap is None:
                     track.forget(scope.now - one.keep_ms)
             if true is not None:
                 self.counted[one.key] = true
