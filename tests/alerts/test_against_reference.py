@@ -309,7 +309,8 @@ class Lifts(Neighbourhood):
     world = LIFT
 
 
-BRIEF = settings(max_examples=25, stateful_step_count=20)
+BRIEF = settings(max_examples=25, stateful_step_count=20, derandomize=True)
+"""Always the same ones; `make faults` tries thousands of new ones."""
 
 
 @pytest.mark.parametrize("machine", [Lifts, Piles, Windows], ids=lambda one: one.__name__)
@@ -351,6 +352,14 @@ DIFFERENCES: dict[str, tuple[Set, list[Step]]] = {
     ),
     "the mode that mutes has lasted long enough, after a restart": (LIFT, [Said(1, 1, {"": OCCUPIED}), "restart"]),
     "a value grows old after a restart": (PILE, [Said(1, 1, {"1": {"power_w": 0.0}}), "restart"]),
+    "a rule comes true in the snapshot that ends what inhibits it": (
+        LIFT,
+        [
+            Said(103, 2, {"": {"mains": False, "door": "open", "occupied": True, "door_zone": False}}),
+            Said(3_208, 3, fault="stopped_outside_door_zone", id="e3"),
+            Said(3_413, 5, {"": {"occupied": False, "door": "open", "moving": False, "mains": True}}),
+        ],
+    ),
     "an event comes again where no snapshot came": (
         LIFT,
         [
@@ -365,7 +374,7 @@ DIFFERENCES: dict[str, tuple[Set, list[Step]]] = {
 }
 
 
-STILL_WRONG: dict[str, str] = {}
+STILL_WRONG = {"a rule comes true in the snapshot that ends what inhibits it"}
 
 
 def cases() -> Iterator[Any]:

@@ -23,6 +23,7 @@ def test_the_engine_says_what_the_reference_says(machine: type[Neighbourhood]):
         settings=settings(
             max_examples=EXAMPLES[machine] if LONG else 3,
             stateful_step_count=20,
+            derandomize=not LONG,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
